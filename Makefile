@@ -1,0 +1,117 @@
+# kvscope: `make help` lists the targets. Everything is built in $(B); nothing generated is committed.
+B ?= build
+PREFIX ?= /usr/local
+SAN ?=
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+export LC_ALL := C
+
+# --- tools and libraries --------------------------------------------------------------------------------------------
+CC ?= cc
+CXX ?= c++
+NVCC ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
+CUDA ?= $(if $(NVCC),1,0)
+CUDA_ARCHS ?= 80 90
+PKG_CONFIG ?= pkg-config
+HDF5 = $(shell $(PKG_CONFIG) --exists hdf5-serial 2>/dev/null && echo hdf5-serial || echo hdf5)
+PACKAGES = $(HDF5) libcjson libcrypto openblas libpcre2-8
+PYTHON ?= $(shell for p in /usr/bin/python3 python3; do $$p -c 'import h5py, numpy' 2>/dev/null && { echo $$p; break; }; done)
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wpointer-arith -Wcast-qual
+CPPFLAGS += -I. -MMD -MP -D_GNU_SOURCE $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null | sed 's/-I/-isystem /g')
+# No contraction and no fast math: what defines codes and metadata must not depend on the compiler (kernels/affine.h).
+ARITHMETIC := -ffp-contract=off -fno-math-errno -fno-trapping-math
+CFLAGS += -std=c11 -O3 -g -fPIC -fopenmp $(ARITHMETIC) $(WARN) -Wstrict-prototypes
+LDLIBS = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null) -lm -lpthread
+LDFLAGS += -fopenmp
+ifneq ($(SAN),)
+CFLAGS += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all -DKVS_NO_CLONES
+LDFLAGS += -fsanitize=$(SAN)
+endif
+
+# --- what is built --------------------------------------------------------------------------------------------------
+FRONT   := sim/main.c sim/options.c $(wildcard sim/commands/*.c)
+ROOMS   := core traces kernels kernels/schemes kernels/rankings kernels/layouts sim analysis analysis/metrics plots
+SOURCES := $(filter-out $(FRONT),$(foreach room,$(ROOMS),$(wildcard $(room)/*.c)))
+KERNELS := $(wildcard kernels/*.cu kernels/cuda/*.cu)
+HEADERS := $(foreach room,$(ROOMS),$(wildcard $(room)/*.h))
+OBJECTS := $(SOURCES:%.c=$(B)/%.o)
+ifeq ($(CUDA),1)
+CPPFLAGS += -DKVS_HAVE_CUDA=1
+NVFLAGS += -std=c++17 -O3 -lineinfo -fmad=false -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+           -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) \
+           -Xcompiler -fPIC,-ffp-contract=off
+OBJECTS += $(KERNELS:%.cu=$(B)/%.cu.o)
+LDLIBS += $(if $(KERNELS),-L$(dir $(NVCC))../lib64 -lcudart_static -lstdc++ -ldl -lrt)
+endif
+SUITES := unit golden oracle parity fuzz
+TESTS  := $(foreach suite,$(SUITES),$(wildcard tests/$(suite)/test_*.c))
+TEST_PROGRAMS := $(TESTS:%.c=$(B)/%)
+
+all: $(B)/kvscope $(B)/libkvscope.a $(B)/libkvscope.so ## build the program and the library
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(B)/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) $(NVFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+$(B)/libkvscope.a: $(OBJECTS)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(B)/libkvscope.so: $(OBJECTS)
+	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libkvscope.so.0 -o $@ $^ $(LDLIBS)
+
+$(B)/kvscope: $(FRONT:%.c=$(B)/%.o) $(B)/libkvscope.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(B)/tests/%: $(B)/tests/%.o $(B)/libkvscope.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$($(PKG_CONFIG) --libs cmocka) $(LDLIBS)
+
+# --- targets --------------------------------------------------------------------------------------------------------
+deps: ## install what the build, the tests and the plots need, or say which command does
+	@tools/deps.sh
+
+check: ## set up, build and run every test
+	@tools/deps.sh
+	@$(MAKE) --no-print-directory check-built
+
+check-built: all $(TEST_PROGRAMS)
+	@B=$(B) PYTHON=$(PYTHON) CUDA=$(CUDA) tests/run.sh $(TEST_PROGRAMS) $(wildcard tests/cli/test_*.sh tests/tidy/test_*.sh)
+
+check-asan: ## the same under the address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory check B=$(B)/asan SAN=address,undefined
+
+golden: $(B)/tests/golden/test_kitty ## compare with golden data: make golden GOLDEN=FILE
+	@KVS_GOLDEN="$(GOLDEN)" $(B)/tests/golden/test_kitty
+
+demo: ## set up, build, and replay the sample traces into plots in demo/
+	@tools/deps.sh
+	@$(MAKE) --no-print-directory all
+	@B=$(B) tools/demo.sh
+
+bench: ## set up, build, and compare speed with memcpy and with NumPy in one run
+	@tools/deps.sh
+	@$(MAKE) --no-print-directory all
+	@B=$(B) PYTHON=$(PYTHON) tools/bench.sh
+
+install: all ## install into PREFIX (default /usr/local)
+	@B=$(B) PREFIX=$(DESTDIR)$(PREFIX) HEADERS="$(HEADERS)" tools/install.sh
+
+format: ## format all sources in place
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+
+tidy: ## check the rules of the tree
+	@B=$(B) CC="$(CC)" CXX="$(CXX)" HEADERS="$(HEADERS)" tests/tidy/test_tree.sh
+
+clean: ## remove the build
+	rm -rf $(B)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+.PHONY: all deps check check-built check-asan golden demo bench install format tidy clean help
+.SECONDARY:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

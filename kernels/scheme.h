@@ -1,0 +1,121 @@
+/* scheme.h: how the K and V of a sequence become codes. A scheme is one file in kernels/schemes/ that registers one
+ * kvs_scheme_type; a kvs_scheme is one of these with its parameters set for one head_dim.
+ *
+ * A scheme stores K and V each as a kvs_store: a window policy (which tokens are quantized when) and a page codec. A
+ * page is page_tokens consecutive tokens of one KV head; its content never depends on when it is read, so each page
+ * is quantized once. */
+#ifndef KVS_KERNELS_SCHEME_H
+#define KVS_KERNELS_SCHEME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/params.h"
+#include "core/status.h"
+#include "kernels/ranking.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* --- the window policy: which tokens are stored quantized --------------------------------------------------------- */
+
+typedef struct kvs_window {
+    int sink_tokens;   /* S: the first tokens stay in full precision */
+    int page_tokens;   /* P: tokens leave full precision P at a time; 1: token by token */
+    int recent_tokens; /* W: the last W tokens stay in full precision */
+    int decode_lag;    /* steps by which decoding quantizes later than a prefill would (Kitty's simulator: 1 for K) */
+} kvs_window;
+
+/* The end of the stored range [S, end) once `tokens` tokens have been seen, the first prefill_tokens of them at once:
+ *     S + floor(max(0, tokens - S - W - lag) / P) * P, and at least what the prefill stored (same formula, no lag).
+ * A query at position p sees the state after p tokens, and token p itself in full precision. */
+int64_t kvs_window_stored_end(const kvs_window *window, int64_t tokens, int64_t prefill_tokens);
+
+/* --- bits ---------------------------------------------------------------------------------------------------------- */
+
+/* payload: codes. metadata: scales, zeros, channel indices. residual: tokens in full precision (16 bits an element).
+ * padding: what alignment of the layout wastes. */
+typedef struct kvs_bits {
+    double payload, metadata, residual, padding;
+} kvs_bits;
+
+/* --- a store: one of K and V --------------------------------------------------------------------------------------- */
+
+typedef struct kvs_store kvs_store;
+
+typedef struct kvs_codec {
+    /* Quantizes and dequantizes one page: x and x_hat are [page_tokens][head_dim] (x_hat may be x). x holds binary16
+     * values. scratch holds scratch_floats(store) floats. codes [page_tokens][head_dim], one byte each, may be NULL. */
+    void (*page)(const kvs_store *store, const kvs_page_place *place, const float *x, float *x_hat, uint8_t *codes,
+                 float *scratch);
+    size_t (*scratch_floats)(const kvs_store *store);
+    /* Bits of one full page in the scheme's default layout; residual is 0. */
+    kvs_bits (*page_bits)(const kvs_store *store);
+} kvs_codec;
+
+struct kvs_store {
+    kvs_window window;
+    int head_dim;
+    const kvs_codec *codec; /* NULL: full precision, nothing is ever stored quantized */
+    void *config;           /* the codec's own settings; owned by the scheme */
+};
+
+/* --- a scheme ------------------------------------------------------------------------------------------------------ */
+
+typedef struct kvs_scheme kvs_scheme;
+
+typedef struct kvs_scheme_type {
+    const char *name, *summary;
+    const char *paper;       /* where it was published, or "" */
+    const char *layout;      /* its default page layout */
+    const kvs_param *params; /* of the configuration struct */
+    size_t config_bytes;
+    /* Fills scheme->k and scheme->v from scheme->config for scheme->head_dim, or says which parameter does not fit
+     * (KVS_USAGE). Memory of the stores' config comes from kvs_scheme_alloc. */
+    kvs_status (*open)(kvs_scheme *scheme, kvs_error *error);
+} kvs_scheme_type;
+
+struct kvs_scheme {
+    const kvs_scheme_type *type;
+    char *spec; /* as the user wrote it */
+    int head_dim;
+    void *config;
+    kvs_store k, v;
+    void *allocations;
+};
+
+/* All registered scheme types, ended by NULL; and one by its name, or NULL. */
+extern const kvs_scheme_type *const kvs_scheme_types[];
+const kvs_scheme_type *kvs_scheme_type_find(const char *name);
+
+/* Opens "name:key=value,..." for one head_dim. *scheme is the caller's, freed with kvs_scheme_close. */
+KVS_MUST_CHECK kvs_status kvs_scheme_open(const char *spec, int head_dim, kvs_scheme **scheme, kvs_error *error);
+void kvs_scheme_close(kvs_scheme *scheme);
+
+/* Zeroed memory that lives as long as the scheme; NULL when there is none. */
+void *kvs_scheme_alloc(kvs_scheme *scheme, size_t bytes);
+
+/* Stores tokens [S, stored_end) of one head page by page: x, x_hat [tokens][head_dim]; only the stored range of x_hat is
+ * written. place->page is set for each page. codes may be NULL. scratch: kvs_store_scratch_floats(store) floats. */
+void kvs_store_pages(const kvs_store *store, kvs_page_place place, int64_t stored_end, const float *x, float *x_hat,
+                     uint8_t *codes, float *scratch);
+size_t kvs_store_scratch_floats(const kvs_store *store);
+
+/* --- the memory account -------------------------------------------------------------------------------------------- */
+
+/* Total bits of one KV head, K and V together, once `tokens` tokens have been decoded. */
+kvs_bits kvs_scheme_head_bits(const kvs_scheme *scheme, int64_t tokens);
+
+/* Bits per element of a full quantized page alone, K and V together. Where K and V pages differ in tokens, each is
+ * averaged over its own page and the two are averaged. */
+kvs_bits kvs_scheme_page_bits(const kvs_scheme *scheme);
+
+static inline double kvs_bits_sum(kvs_bits bits) {
+    return bits.payload + bits.metadata + bits.residual + bits.padding;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif

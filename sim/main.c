@@ -1,0 +1,76 @@
+/* main.c: picks the command, prints its error as one line, exits with its status. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/version.h"
+#include "sim/command.h"
+
+static char command_line[4096];
+
+const char *kvs_command_line(void) {
+    return command_line;
+}
+
+static void record_command_line(int argc, char **argv) {
+    size_t used = 0;
+    for (int i = 0; i < argc && used < sizeof command_line; i++) {
+        const char *name = i == 0 ? "kvscope" : argv[i];
+        used += (size_t)snprintf(command_line + used, sizeof command_line - used, "%s%s", i ? " " : "", name);
+    }
+}
+
+static void print_help(void) {
+    printf("kvscope %s: what a quantized KV cache saves, costs and how a GPU reads it\n\nCommands:\n", KVS_VERSION);
+    for (int i = 0; kvs_commands[i] != NULL; i++)
+        printf("  %-8s %s\n", kvs_commands[i]->name, kvs_commands[i]->summary);
+    printf("\nkvscope COMMAND --help explains one. Exit status: 0 done, 1 a check did not hold, 2 wrong usage,\n"
+           "3 bad input, 4 a device, driver or program that is needed is missing.\n");
+}
+
+static kvs_status run(const kvs_command *command, int argc, char **argv, kvs_error *error) {
+    void *config = calloc(1, command->config_bytes);
+    if (config == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    kvs_texts operands = {NULL, 0};
+    kvs_status status = kvs_options_parse(command, argc, argv, config, &operands, error);
+    if (status == KVS_OK) {
+        if (((const kvs_common *)config)->help)
+            kvs_options_print_help(command);
+        else
+            status = command->run(config, &operands, error);
+    }
+    kvs_options_free(command, config, &operands);
+    free(config);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    record_command_line(argc, argv);
+    const char *name = argc > 1 ? argv[1] : "--help";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
+        print_help();
+        return argc > 1 ? 0 : KVS_USAGE;
+    }
+    if (strcmp(name, "--version") == 0) {
+        puts("kvscope " KVS_VERSION);
+        return 0;
+    }
+    kvs_error error = {0};
+    kvs_status status = KVS_USAGE;
+    const kvs_command *command = NULL;
+    for (int i = 0; kvs_commands[i] != NULL; i++)
+        if (strcmp(kvs_commands[i]->name, name) == 0) command = kvs_commands[i];
+    if (command == NULL)
+        status = kvs_fail(&error, KVS_USAGE, name, NULL, "unknown command; see kvscope --help");
+    else
+        status = run(command, argc - 2, argv + 2, &error);
+    if (status == KVS_OK && (fflush(stdout) != 0 || ferror(stdout)))
+        status = kvs_fail(&error, KVS_INPUT, "standard output", NULL, "cannot be written");
+    if (status != KVS_OK) {
+        char text[800];
+        kvs_error_text(&error, text, sizeof text);
+        fflush(stdout);
+        fprintf(stderr, "kvscope: %s\n", text);
+    }
+    return (int)status;
+}
