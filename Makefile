@@ -101,7 +101,7 @@ install: all ## install into PREFIX (default /usr/local)
 	@B=$(B) PREFIX=$(DESTDIR)$(PREFIX) HEADERS="$(HEADERS)" tools/install.sh
 
 format: ## format all sources in place
-	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+	clang-format -i $$(git ls-files -co --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
 
 tidy: ## check the rules of the tree
 	@B=$(B) CC="$(CC)" CXX="$(CXX)" HEADERS="$(HEADERS)" tests/tidy/test_tree.sh

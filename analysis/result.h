@@ -85,7 +85,8 @@ KVS_MUST_CHECK kvs_status kvs_results_write_h5(const kvs_results *results, const
 KVS_MUST_CHECK kvs_status kvs_results_write_csv(const kvs_results *results, const char *path, kvs_error *error);
 KVS_MUST_CHECK kvs_status kvs_results_write_json(const kvs_results *results, const char *path, kvs_error *error);
 
-/* Reads the HDF5 form; *results is the caller's, freed with kvs_results_clear. Refuses any other file with KVS_INPUT. */
+/* Reads the HDF5 form; *results is the caller's, freed with kvs_results_clear. Refuses any other file with KVS_INPUT.
+ */
 KVS_MUST_CHECK kvs_status kvs_results_read_h5(const char *path, kvs_results *results, kvs_error *error);
 
 /* The whole document, or one result; the caller's, freed with cJSON_Delete. NULL when memory is short. */

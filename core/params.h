@@ -36,7 +36,8 @@ typedef struct kvs_param {
 void kvs_params_defaults(const kvs_param *table, void *config);
 
 /* Parses "key=value,key=value" (may be empty or NULL) over what config already holds. `owner` names the thing in
- * errors ("scheme kitty"). Fails with KVS_USAGE on an unknown or repeated key, a bad number, or a value out of bounds. */
+ * errors ("scheme kitty"). Fails with KVS_USAGE on an unknown or repeated key, a bad number, or a value out of bounds.
+ */
 KVS_MUST_CHECK kvs_status kvs_params_parse(const kvs_param *table, const char *owner, const char *text, void *config,
                                            kvs_error *error);
 

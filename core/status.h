@@ -27,7 +27,7 @@ typedef struct kvs_error {
 } kvs_error;
 
 #if defined(__GNUC__)
-#define KVS_MUST_CHECK __attribute__((warn_unused_result))
+#define KVS_MUST_CHECK          __attribute__((warn_unused_result))
 #define KVS_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define KVS_MUST_CHECK

@@ -20,8 +20,7 @@ typedef struct kvs_ranking {
     const char *name, *summary, *formula;
     /* Scores one page: k is [tokens][head_dim], scores [head_dim]; a higher score is more sensitive. Sums are binary32
      * in the fixed tree of kvs_tree_sum, so every back end gets the same bits. scratch: [tokens][head_dim]. */
-    void (*score)(const kvs_page_place *place, int tokens, int head_dim, const float *k, float *scratch,
-                  float *scores);
+    void (*score)(const kvs_page_place *place, int tokens, int head_dim, const float *k, float *scratch, float *scores);
 } kvs_ranking;
 
 /* All registered rankings, ended by NULL; and one by its name, or NULL. */

@@ -32,7 +32,8 @@ typedef struct kvs_window {
  * A query at position p sees the state after p tokens, and token p itself in full precision. */
 int64_t kvs_window_stored_end(const kvs_window *window, int64_t tokens, int64_t prefill_tokens);
 
-/* --- bits ---------------------------------------------------------------------------------------------------------- */
+/* --- bits ----------------------------------------------------------------------------------------------------------
+ */
 
 /* payload: codes. metadata: scales, zeros, channel indices. residual: tokens in full precision (16 bits an element).
  * padding: what alignment of the layout wastes. */
@@ -40,7 +41,8 @@ typedef struct kvs_bits {
     double payload, metadata, residual, padding;
 } kvs_bits;
 
-/* --- a store: one of K and V --------------------------------------------------------------------------------------- */
+/* --- a store: one of K and V ---------------------------------------------------------------------------------------
+ */
 
 typedef struct kvs_store kvs_store;
 
@@ -61,7 +63,8 @@ struct kvs_store {
     void *config;           /* the codec's own settings; owned by the scheme */
 };
 
-/* --- a scheme ------------------------------------------------------------------------------------------------------ */
+/* --- a scheme ------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct kvs_scheme kvs_scheme;
 
@@ -96,13 +99,14 @@ void kvs_scheme_close(kvs_scheme *scheme);
 /* Zeroed memory that lives as long as the scheme; NULL when there is none. */
 void *kvs_scheme_alloc(kvs_scheme *scheme, size_t bytes);
 
-/* Stores tokens [S, stored_end) of one head page by page: x, x_hat [tokens][head_dim]; only the stored range of x_hat is
- * written. place->page is set for each page. codes may be NULL. scratch: kvs_store_scratch_floats(store) floats. */
+/* Stores tokens [S, stored_end) of one head page by page: x, x_hat [tokens][head_dim]; only the stored range of x_hat
+ * is written. place->page is set for each page. codes may be NULL. scratch: kvs_store_scratch_floats(store) floats. */
 void kvs_store_pages(const kvs_store *store, kvs_page_place place, int64_t stored_end, const float *x, float *x_hat,
                      uint8_t *codes, float *scratch);
 size_t kvs_store_scratch_floats(const kvs_store *store);
 
-/* --- the memory account -------------------------------------------------------------------------------------------- */
+/* --- the memory account --------------------------------------------------------------------------------------------
+ */
 
 /* Total bits of one KV head, K and V together, once `tokens` tokens have been decoded. */
 kvs_bits kvs_scheme_head_bits(const kvs_scheme *scheme, int64_t tokens);

@@ -7,7 +7,8 @@
 #include "sim/command.h"
 
 static const kvs_option common_options[] = {
-    {"json", KVS_OPTION_FLAG, offsetof(kvs_common, json), NULL, NULL, 0, 0, "print one JSON document on standard output"},
+    {"json", KVS_OPTION_FLAG, offsetof(kvs_common, json), NULL, NULL, 0, 0,
+     "print one JSON document on standard output"},
     {"seed", KVS_OPTION_INT, offsetof(kvs_common, seed), "N", "0", 0, 9e15, "seed of every random choice"},
     {"threads", KVS_OPTION_INT, offsetof(kvs_common, threads), "N", "0", 0, 4096, "threads; 0: one per core"},
     {"quiet", KVS_OPTION_FLAG, offsetof(kvs_common, quiet), NULL, NULL, 0, 0, "no progress and no table"},
@@ -36,8 +37,9 @@ static int parse_bytes(const char *text, double *bytes) {
     static const struct {
         const char *suffix;
         double factor;
-    } units[] = {{"KiB", 1024.0},   {"MiB", 1048576.0}, {"GiB", 1073741824.0}, {"TiB", 1099511627776.0}, {"kB", 1e3},
-                 {"MB", 1e6},       {"GB", 1e9},        {"TB", 1e12},          {"B", 1}};
+    } units[] = {{"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}, {"TiB", 1099511627776.0},
+                 {"kB", 1e3},     {"MB", 1e6},        {"GB", 1e9},           {"TB", 1e12},
+                 {"B", 1}};
     char number[64];
     size_t length = strspn(text, "0123456789.");
     if (length == 0 || length >= sizeof number) return 1;
@@ -115,8 +117,7 @@ static kvs_status parse_option(const kvs_command *command, int argc, char **argv
         *(int *)((char *)config + o->offset) = 1;
         return KVS_OK;
     }
-    if (equals == NULL && ++*i >= argc)
-        return kvs_fail(error, KVS_USAGE, text, NULL, "needs a value: %s", o->metavar);
+    if (equals == NULL && ++*i >= argc) return kvs_fail(error, KVS_USAGE, text, NULL, "needs a value: %s", o->metavar);
     return set(o, equals != NULL ? equals + 1 : argv[*i], config, error);
 }
 

@@ -59,7 +59,8 @@ KVS_MUST_CHECK kvs_status kvs_trace_read_query_pos(kvs_trace *trace, int sequenc
                                                    kvs_error *error);
 KVS_MUST_CHECK kvs_status kvs_trace_read_token_ids(kvs_trace *trace, int sequence, int32_t *ids, kvs_error *error);
 
-/* --- writing ------------------------------------------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct kvs_trace_writer kvs_trace_writer;
 
