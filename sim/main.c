@@ -44,32 +44,30 @@ static kvs_status run(const kvs_command *command, int argc, char **argv, kvs_err
     return status;
 }
 
-int main(int argc, char **argv) {
-    record_command_line(argc, argv);
-    const char *name = argc > 1 ? argv[1] : "--help";
-    if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
+static kvs_status dispatch(int argc, char **argv, kvs_error *error) {
+    const char *name = argc > 1 ? argv[1] : "";
+    if (name[0] == '\0' || strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
         print_help();
-        return argc > 1 ? 0 : KVS_USAGE;
+        return name[0] == '\0' ? kvs_fail(error, KVS_USAGE, NULL, NULL, "no command given") : KVS_OK;
     }
     if (strcmp(name, "--version") == 0) {
         puts("kvscope " KVS_VERSION);
-        return 0;
+        return KVS_OK;
     }
-    kvs_error error = {0};
-    kvs_status status = KVS_USAGE;
-    const kvs_command *command = NULL;
     for (int i = 0; kvs_commands[i] != NULL; i++)
-        if (strcmp(kvs_commands[i]->name, name) == 0) command = kvs_commands[i];
-    if (command == NULL)
-        status = kvs_fail(&error, KVS_USAGE, name, NULL, "unknown command; see kvscope --help");
-    else
-        status = run(command, argc - 2, argv + 2, &error);
-    if (status == KVS_OK && (fflush(stdout) != 0 || ferror(stdout)))
+        if (strcmp(kvs_commands[i]->name, name) == 0) return run(kvs_commands[i], argc - 2, argv + 2, error);
+    return kvs_fail(error, KVS_USAGE, name, NULL, "unknown command; see kvscope --help");
+}
+
+int main(int argc, char **argv) {
+    record_command_line(argc, argv);
+    kvs_error error = {0};
+    kvs_status status = dispatch(argc, argv, &error);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == KVS_OK)
         status = kvs_fail(&error, KVS_INPUT, "standard output", NULL, "cannot be written");
     if (status != KVS_OK) {
         char text[800];
         kvs_error_text(&error, text, sizeof text);
-        fflush(stdout);
         fprintf(stderr, "kvscope: %s\n", text);
     }
     return (int)status;
