@@ -58,7 +58,7 @@ grep -nE '(^|[^_a-z])(strcpy|strcat|sprintf|vsprintf|gets|atoi|atof|system|popen
 empty 'no call that hides an error'
 
 # The patterns are put together so that this file does not match itself.
-grep -nE "T[O]DO|FIX[M]E|XX[X]([^X]|$)|HA[C]K" $texts >"$T/.out"
+grep -nE "T[O]DO|FIX[M]E|(^|[^X])XX[X]([^X]|$)|HA[C]K" $texts >"$T/.out"
 empty 'no mark of unfinished work'
 
 grep -nE '(^|[^A-Za-z0-9_.])/(r[o]ot|h[o]me|w[o]rk)/[A-Za-z0-9_.]' $texts >"$T/.out"
