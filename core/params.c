@@ -40,6 +40,13 @@ static kvs_status out_of_bounds(const kvs_param *p, const char *owner, const cha
 
 static kvs_status set(const kvs_param *p, const char *owner, const char *value, void *config, kvs_error *error) {
     void *field = (char *)config + p->offset;
+    if (p->type != KVS_PARAM_CHOICE && strcmp(p->fallback, "auto") == 0 && strcmp(value, "auto") == 0) {
+        if (p->type == KVS_PARAM_INT)
+            *(int *)field = KVS_PARAM_AUTO_INT;
+        else
+            *(double *)field = NAN;
+        return KVS_OK;
+    }
     if (p->type == KVS_PARAM_INT) {
         long long number;
         if (kvs_parse_int(value, &number))
@@ -114,7 +121,10 @@ kvs_status kvs_params_parse(const kvs_param *table, const char *owner, const cha
 
 void kvs_params_text(const kvs_param *param, const void *config, char *text, size_t text_bytes) {
     const void *field = (const char *)config + param->offset;
-    if (param->type == KVS_PARAM_INT)
+    if ((param->type == KVS_PARAM_INT && *(const int *)field == KVS_PARAM_AUTO_INT) ||
+        (param->type == KVS_PARAM_REAL && isnan(*(const double *)field)))
+        snprintf(text, text_bytes, "auto");
+    else if (param->type == KVS_PARAM_INT)
         snprintf(text, text_bytes, "%d", *(const int *)field);
     else if (param->type == KVS_PARAM_REAL)
         snprintf(text, text_bytes, "%.9g", *(const double *)field);

@@ -5,6 +5,7 @@
 #ifndef KVS_CORE_PARAMS_H
 #define KVS_CORE_PARAMS_H
 
+#include <limits.h>
 #include <stddef.h>
 
 #include "core/status.h"
@@ -29,6 +30,9 @@ typedef struct kvs_param {
     const char *summary;        /* one line */
     const char *const *choices; /* NULL-terminated; for KVS_PARAM_CHOICE */
 } kvs_param;
+
+/* What a number holds whose value is "auto": allowed where the default is "auto". A real holds NaN. */
+#define KVS_PARAM_AUTO_INT INT_MIN
 
 /* A table of parameters ends with an entry whose name is NULL. */
 

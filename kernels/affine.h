@@ -25,7 +25,7 @@ typedef enum kvs_rounding { KVS_ROUND_HALF_UP, KVS_ROUND_HALF_EVEN } kvs_roundin
 typedef enum kvs_meta_format { KVS_META_BINARY16, KVS_META_BINARY32 } kvs_meta_format;
 typedef enum kvs_divisor { KVS_DIVIDE_BY_WORKING, KVS_DIVIDE_BY_STORED } kvs_divisor;
 
-/* How one group becomes codes. At most one floor is above 0. */
+/* How one group becomes codes. A floor of 0 is none; with both above 0, both apply. */
 typedef struct kvs_affine_rule {
     kvs_rounding rounding;
     kvs_meta_format meta; /* how scale and minimum are stored: 16 or 32 bits each */
@@ -46,11 +46,11 @@ KVS_HD float kvs_affine_levels(int bits) {
 
 KVS_HD kvs_affine_group kvs_affine_fit(kvs_affine_rule rule, float minimum, float maximum, float levels) {
     kvs_affine_group group;
-    float range = maximum - minimum;
+    group.minimum = minimum + 0.0f; /* -0 becomes +0: one bit pattern whatever the order of the minimum */
+    float range = (maximum + 0.0f) - group.minimum;
     if (range < rule.range_floor) range = rule.range_floor;
     float scale = range / levels;
     if (scale < rule.scale_floor) scale = rule.scale_floor;
-    group.minimum = minimum + 0.0f; /* -0 becomes +0: one bit pattern whatever the order of the minimum */
     group.scale = scale;
     group.zero = group.minimum;
     if (rule.meta == KVS_META_BINARY16) {

@@ -35,8 +35,9 @@ int64_t kvs_window_stored_end(const kvs_window *window, int64_t tokens, int64_t 
 /* --- bits ----------------------------------------------------------------------------------------------------------
  */
 
-/* payload: codes. metadata: scales, zeros, channel indices. residual: tokens in full precision (16 bits an element).
- * padding: what alignment of the layout wastes. */
+/* payload: codes; in a store without a codec the binary16 words themselves. metadata: scales, zeros, channel indices.
+ * residual: tokens that a codec has not stored yet or never will (sinks, window, buffer), 16 bits an element. padding:
+ * what alignment of the layout wastes. */
 typedef struct kvs_bits {
     double payload, metadata, residual, padding;
 } kvs_bits;
@@ -46,13 +47,23 @@ typedef struct kvs_bits {
 
 typedef struct kvs_store kvs_store;
 
+/* What a codec writes about consecutive pages; each pointer may be NULL. A page has page_groups groups. */
+typedef struct kvs_coded {
+    float *x_hat;          /* [pages * page_tokens][head_dim] dequantized; may be the input */
+    uint8_t *codes;        /* the same shape, one code a byte */
+    float *scales, *zeros; /* [pages][page_groups] as stored: per channel [groups of tokens][head_dim], per token
+                            * [page_tokens][groups of channels] */
+    uint8_t *ranks;        /* [pages][head_dim]: the rank of a boosted channel, the boost count for the others */
+} kvs_coded;
+
 typedef struct kvs_codec {
-    /* Quantizes and dequantizes one page: x and x_hat are [page_tokens][head_dim] (x_hat may be x). x holds binary16
-     * values. scratch holds scratch_floats(store) floats. codes [page_tokens][head_dim], one byte each, may be NULL. */
-    void (*page)(const kvs_store *store, const kvs_page_place *place, const float *x, float *x_hat, uint8_t *codes,
-                 float *scratch);
+    /* Quantizes and dequantizes consecutive pages, the first at `place`: x is [pages * page_tokens][head_dim] and holds
+     * binary16 values. scratch: kvs_store_scratch_floats(store) floats. */
+    void (*pages)(const kvs_store *store, kvs_page_place place, int64_t pages, const float *x, kvs_coded out,
+                  float *scratch);
     size_t (*scratch_floats)(const kvs_store *store);
-    /* Bits of one full page in the scheme's default layout; residual is 0. */
+    int (*page_groups)(const kvs_store *store);
+    /* Bits of one full page in the scheme's layout; residual is 0. */
     kvs_bits (*page_bits)(const kvs_store *store);
 } kvs_codec;
 
@@ -71,7 +82,7 @@ typedef struct kvs_scheme kvs_scheme;
 typedef struct kvs_scheme_type {
     const char *name, *summary;
     const char *paper;       /* where it was published, or "" */
-    const char *layout;      /* its default page layout */
+    const char *layout;      /* its page layout with default parameters; kvs_scheme.layout is what was opened */
     const kvs_param *params; /* of the configuration struct */
     size_t config_bytes;
     /* Fills scheme->k and scheme->v from scheme->config for scheme->head_dim, or says which parameter does not fit
@@ -81,7 +92,8 @@ typedef struct kvs_scheme_type {
 
 struct kvs_scheme {
     const kvs_scheme_type *type;
-    char *spec; /* as the user wrote it */
+    char *spec;         /* as the user wrote it */
+    const char *layout; /* the page layout that the account counts; type->layout unless open chose another */
     int head_dim;
     void *config;
     kvs_store k, v;
@@ -92,15 +104,20 @@ struct kvs_scheme {
 extern const kvs_scheme_type *const kvs_scheme_types[];
 const kvs_scheme_type *kvs_scheme_type_find(const char *name);
 
-/* Opens "name:key=value,..." for one head_dim. *scheme is the caller's, freed with kvs_scheme_close. */
+/* The largest head_dim that can be opened. */
+#define KVS_MAX_HEAD_DIM 1024
+
+/* Opens "name:key=value,..." for one head_dim. Fails with KVS_USAGE, naming scheme and parameter. *scheme is the
+ * caller's, freed with kvs_scheme_close. */
 KVS_MUST_CHECK kvs_status kvs_scheme_open(const char *spec, int head_dim, kvs_scheme **scheme, kvs_error *error);
 void kvs_scheme_close(kvs_scheme *scheme);
 
 /* Zeroed memory that lives as long as the scheme; NULL when there is none. */
 void *kvs_scheme_alloc(kvs_scheme *scheme, size_t bytes);
 
-/* Stores tokens [S, stored_end) of one head page by page: x, x_hat [tokens][head_dim]; only the stored range of x_hat
- * is written. place->page is set for each page. codes may be NULL. scratch: kvs_store_scratch_floats(store) floats. */
+/* Stores tokens [S, stored_end) of one head page by page: x, x_hat, codes [tokens][head_dim], of which only the stored
+ * range is written; x_hat may be x, codes may be NULL. place.page is set for each page, counted from the first token
+ * after the sinks. scratch: kvs_store_scratch_floats(store) floats. A store without a codec stores nothing. */
 void kvs_store_pages(const kvs_store *store, kvs_page_place place, int64_t stored_end, const float *x, float *x_hat,
                      uint8_t *codes, float *scratch);
 size_t kvs_store_scratch_floats(const kvs_store *store);
