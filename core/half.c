@@ -30,3 +30,12 @@ KVS_SIMD size_t kvs_round_floats_to_half(const float *floats, float *rounded, si
         if ((kvs_float_to_half(rounded[i]) & 0x7c00u) == 0x7c00u) return i;
     return count;
 }
+
+KVS_SIMD size_t kvs_first_nonfinite(const float *values, size_t count) {
+    uint32_t bad = 0;
+    for (size_t i = 0; i < count; i++) bad |= (kvs_float_bits(values[i]) & 0x7f800000u) == 0x7f800000u;
+    if (!bad) return count;
+    for (size_t i = 0; i < count; i++)
+        if ((kvs_float_bits(values[i]) & 0x7f800000u) == 0x7f800000u) return i;
+    return count;
+}

@@ -78,6 +78,9 @@ void kvs_floats_to_bfloats(const float *floats, uint16_t *bfloats, size_t count)
  * element that is not finite or overflows binary16, or count if all fit. */
 size_t kvs_round_floats_to_half(const float *floats, float *rounded, size_t count);
 
+/* The index of the first value that is infinite or NaN, or count if there is none. */
+size_t kvs_first_nonfinite(const float *values, size_t count);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,10 +1,11 @@
 /* trace.h: recorded activations of one model, read and written a head at a time (format version 1, traces/FORMAT.md).
  *
- * Memory stays proportional to one KV head of one layer of one sequence. An open trace is not for two threads at once;
- * lock around reads, or open it twice. */
+ * Memory stays proportional to one KV head of one layer of one sequence. Several threads may read from one open trace:
+ * HDF5 works behind one process-wide lock (core/h5.h), conversion runs outside it. Writing is for one thread. */
 #ifndef KVS_TRACES_TRACE_H
 #define KVS_TRACES_TRACE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/status.h"
@@ -14,6 +15,9 @@ extern "C" {
 #endif
 
 typedef enum kvs_element { KVS_ELEMENT_BINARY16, KVS_ELEMENT_BINARY32, KVS_ELEMENT_BFLOAT16 } kvs_element;
+const char *kvs_element_name(kvs_element element); /* "binary16" */
+size_t kvs_element_bytes(kvs_element element);
+
 typedef enum kvs_tensor { KVS_TENSOR_K, KVS_TENSOR_V, KVS_TENSOR_Q } kvs_tensor;
 
 /* The root attributes. Texts are NUL-terminated; longer ones in a file are refused. */
@@ -39,8 +43,9 @@ typedef struct kvs_sequence {
 
 typedef struct kvs_trace kvs_trace;
 
-/* Opens and validates everything but the values: attributes, presence, types, ranks, shapes, bounds, query_pos.
- * *trace is the caller's, closed with kvs_trace_close. */
+/* Opens and validates everything but the values: attributes, presence, types, ranks, shapes, bounds, query_pos. Fails
+ * with KVS_INPUT, naming the file, the object ("/sequences/000000/k", "/@num_layers") and the rule. A group `cross` is
+ * only reported (has_cross): this version does not read it. *trace is the caller's, closed with kvs_trace_close. */
 KVS_MUST_CHECK kvs_status kvs_trace_open(const char *path, kvs_trace **trace, kvs_error *error);
 void kvs_trace_close(kvs_trace *trace);
 
