@@ -1,0 +1,89 @@
+/* bench.c: kvscope bench: how fast a back end is, as a table or as JSON. */
+#include <cjson/cJSON.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/version.h"
+#include "sim/bench.h"
+#include "sim/command.h"
+
+typedef struct settings {
+    kvs_common common;
+    const char *backend, *scheme;
+    int64_t repeats;
+} settings;
+
+static const kvs_option options[] = {
+    {"backend", KVS_OPTION_TEXT, offsetof(settings, backend), "cpu", "cpu", 0, 0, "what is measured"},
+    {"scheme", KVS_OPTION_TEXT, offsetof(settings, scheme), "S", "kitty:boost=0.25", 0, 0,
+     "the scheme whose pages are quantized"},
+    {"repeats", KVS_OPTION_INT, offsetof(settings, repeats), "N", "7", 1, 1000, "repeats; the median counts"},
+    {NULL, KVS_OPTION_FLAG, 0, NULL, NULL, 0, 0, NULL},
+};
+
+static double rate(const kvs_bench_row *row) {
+    return row->bytes / row->seconds / 1e9;
+}
+
+static void print_table(const kvs_bench_row *rows) {
+    printf("%-16s %8s %10s %10s %12s %10s  %s\n", "what", "threads", "ms", "GB/s", "ns/element", "of memcpy", "");
+    for (int i = 0; i < KVS_BENCH_ROWS; i++) {
+        const kvs_bench_row *row = &rows[i], *yardstick = &rows[row->threads == 1];
+        char per_element[32] = "-";
+        if (row->elements > 0) snprintf(per_element, sizeof per_element, "%.3f", row->seconds / row->elements * 1e9);
+        printf("%-16s %8d %10.3f %10.2f %12s %9.0f%%  %s\n", row->name, row->threads, row->seconds * 1e3, rate(row),
+               per_element, 100 * rate(row) / rate(yardstick), row->what);
+    }
+}
+
+static kvs_status print_json(const kvs_bench_row *rows, kvs_error *error) {
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "command", "bench");
+    cJSON_AddStringToObject(root, "version", KVS_VERSION);
+    cJSON_AddStringToObject(root, "backend", "cpu");
+    cJSON *results = cJSON_AddArrayToObject(root, "results");
+    for (int i = 0; i < KVS_BENCH_ROWS; i++) {
+        cJSON *row = cJSON_CreateObject();
+        cJSON_AddStringToObject(row, "name", rows[i].name);
+        cJSON_AddStringToObject(row, "what", rows[i].what);
+        cJSON_AddNumberToObject(row, "threads", rows[i].threads);
+        cJSON_AddNumberToObject(row, "seconds", rows[i].seconds);
+        cJSON_AddNumberToObject(row, "bytes", rows[i].bytes);
+        cJSON_AddNumberToObject(row, "elements", rows[i].elements);
+        cJSON_AddNumberToObject(row, "gb_per_s", rate(&rows[i]));
+        cJSON_AddItemToArray(results, row);
+    }
+    char *text = cJSON_Print(root);
+    cJSON_Delete(root);
+    if (text == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    puts(text);
+    cJSON_free(text);
+    return KVS_OK;
+}
+
+static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *error) {
+    const settings *s = config;
+    if (strcmp(s->backend, "cpu") != 0)
+        return kvs_fail(error, KVS_USAGE, "--backend", s->backend, "unknown back end; known: cpu");
+    int threads = s->common.threads ? (int)s->common.threads : omp_get_num_procs();
+    kvs_bench_row rows[KVS_BENCH_ROWS];
+    KVS_TRY(kvs_bench_cpu(operands->texts[0], s->scheme, threads, (int)s->repeats, rows, error));
+    if (s->common.json) return print_json(rows, error);
+    print_table(rows);
+    return KVS_OK;
+}
+
+const kvs_command kvs_command_bench = {
+    .name = "bench",
+    .arguments = "TRACE [--scheme S] [--repeats N]",
+    .summary = "speed of a back end beside the memory bandwidth of the same run",
+    .details = "The trace's K and V are held in memory; write a larger one with kvscope gen. GB/s counts bytes read\n"
+               "plus bytes written (for `read`: bytes of the file). `make bench` adds the comparison with NumPy.\n",
+    .options = options,
+    .config_bytes = sizeof(settings),
+    .min_operands = 1,
+    .max_operands = 1,
+    .run = run,
+};
