@@ -72,7 +72,7 @@ static kvs_status fill(kvs_scheme *scheme, const char *spec, const char *params,
     scheme->spec = kvs_scheme_alloc(scheme, strlen(spec) + 1);
     scheme->config = kvs_scheme_alloc(scheme, type->config_bytes + 1);
     if (scheme->spec == NULL || scheme->config == NULL) return kvs_fail(error, KVS_INPUT, spec, NULL, "out of memory");
-    strcpy(scheme->spec, spec);
+    memcpy(scheme->spec, spec, strlen(spec) + 1);
     kvs_params_defaults(type->params, scheme->config);
     KVS_TRY(kvs_params_parse(type->params, owner, params, scheme->config, error));
     return type->open(scheme, error);
