@@ -1,10 +1,12 @@
 /* commands.c: the list of commands. A new one is a file here and a line in each half of this list. */
 #include "sim/command.h"
 
+extern const kvs_command kvs_command_alloc;
 extern const kvs_command kvs_command_bench;
 extern const kvs_command kvs_command_list;
 
 const kvs_command *const kvs_commands[] = {
+    &kvs_command_alloc,
     &kvs_command_bench,
     &kvs_command_list,
     NULL,
