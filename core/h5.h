@@ -53,7 +53,8 @@ KVS_MUST_CHECK kvs_status kvs_h5_int(kvs_h5_place at, const char *name, int64_t 
 KVS_MUST_CHECK kvs_status kvs_h5_real(kvs_h5_place at, const char *name, double *value, kvs_error *error);
 KVS_MUST_CHECK kvs_status kvs_h5_text(kvs_h5_place at, const char *name, char *text, size_t bytes, kvs_error *error);
 
-/* Writing: an attribute from count elements in memory type `memory`, stored as `stored`; a text as a fixed string. */
+/* Writing: an attribute from count elements in memory type `memory`, stored as `stored`; a text as a
+ * string of variable length (h5py gives it back as str). */
 KVS_MUST_CHECK kvs_status kvs_h5_put(kvs_h5_place at, const char *name, hid_t stored, hid_t memory, int count,
                                      const void *values, kvs_error *error);
 KVS_MUST_CHECK kvs_status kvs_h5_put_text(kvs_h5_place at, const char *name, const char *text, kvs_error *error);

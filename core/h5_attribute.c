@@ -147,10 +147,10 @@ kvs_status kvs_h5_put(kvs_h5_place at, const char *name, hid_t stored, hid_t mem
 kvs_status kvs_h5_put_text(kvs_h5_place at, const char *name, const char *text, kvs_error *error) {
     hid_t type = H5Tcopy(H5T_C_S1);
     kvs_status status = KVS_OK;
-    if (type < 0 || H5Tset_size(type, strlen(text) + 1) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0)
+    if (type < 0 || H5Tset_size(type, H5T_VARIABLE) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0)
         status = kvs_fail(error, KVS_INPUT, at.file, at.object, "attribute %s cannot be written", name);
     else
-        status = kvs_h5_put(at, name, type, type, 1, text, error);
+        status = kvs_h5_put(at, name, type, type, 1, &text, error);
     if (type >= 0) H5Tclose(type);
     return status;
 }
