@@ -146,18 +146,27 @@ static kvs_status failed(const char *path, int failure, kvs_error *error) {
                     failure != 0 ? strerror(failure) : "HDF5 failed");
 }
 
+/* The driver goes last: H5Fclose still calls it after dropping its own reference to it. */
+static herr_t close_file(kvs_h5_output *output) {
+    herr_t closed = output->file >= 0 ? H5Fclose(output->file) : 0;
+    if (output->driver >= 0) H5FDunregister(output->driver);
+    output->file = output->driver = H5I_INVALID_HID;
+    return closed;
+}
+
 kvs_status kvs_h5_create(const char *path, kvs_h5_output *output, kvs_error *error) {
     output->failure = 0;
-    output->file = H5I_INVALID_HID;
+    output->file = output->driver = H5I_INVALID_HID;
     KVS_TRY(kvs_output_begin(path, &output->output, error));
     int *failure = &output->failure;
-    hid_t id = H5FDregister(&driver), access = H5Pcreate(H5P_FILE_ACCESS);
-    if (id >= 0 && access >= 0 && H5Pset_driver(access, id, &failure) >= 0 &&
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    output->driver = H5FDregister(&driver);
+    if (output->driver >= 0 && access >= 0 && H5Pset_driver(access, output->driver, &failure) >= 0 &&
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0)
         output->file = H5Fcreate(output->output.temporary, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     if (access >= 0) H5Pclose(access);
-    if (id >= 0) H5FDunregister(id); /* the open file keeps it */
     if (output->file >= 0) return KVS_OK;
+    close_file(output);
     kvs_output_abandon(&output->output);
     return failed(path, output->failure, error);
 }
@@ -167,8 +176,7 @@ kvs_status kvs_h5_output_check(const kvs_h5_output *output, kvs_error *error) {
 }
 
 kvs_status kvs_h5_finish(kvs_h5_output *output, kvs_error *error) {
-    herr_t closed = H5Fclose(output->file);
-    output->file = H5I_INVALID_HID;
+    herr_t closed = close_file(output);
     if (closed >= 0 && output->failure == 0) return kvs_output_commit(&output->output, error);
     kvs_output_abandon(&output->output);
     return failed(output->output.path, output->failure, error);
@@ -176,7 +184,6 @@ kvs_status kvs_h5_finish(kvs_h5_output *output, kvs_error *error) {
 
 void kvs_h5_abandon(kvs_h5_output *output) {
     if (output->failure == 0) output->failure = ECANCELED; /* nothing needs to reach the disk any more */
-    if (output->file >= 0) H5Fclose(output->file);
-    output->file = H5I_INVALID_HID;
+    close_file(output);
     kvs_output_abandon(&output->output);
 }

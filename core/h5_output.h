@@ -16,8 +16,8 @@ extern "C" {
 
 /* Not to be moved while it is open. */
 typedef struct kvs_h5_output {
-    hid_t file;  /* to create groups and datasets in */
-    int failure; /* errno of the first write that failed, or 0 */
+    hid_t file, driver; /* file: to create groups and datasets in */
+    int failure;        /* errno of the first write that failed, or 0 */
     kvs_output output;
 } kvs_h5_output;
 

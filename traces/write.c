@@ -43,7 +43,7 @@ kvs_status kvs_trace_create(const char *path, const kvs_trace_header *header, kv
     if (w == NULL) return kvs_fail(error, KVS_INPUT, path, NULL, "out of memory");
     w->header = *header;
     w->options = options;
-    w->output.file = w->type = H5I_INVALID_HID;
+    w->output.file = w->output.driver = w->type = H5I_INVALID_HID;
     for (int i = 0; i < 3; i++) w->tensors[i] = H5I_INVALID_HID;
     if (w->header.rotary_dim == 0) w->header.rotary_dim = header->head_dim;
     kvs_status status = kvs_header_check(path, &w->header, error);
