@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "analysis/field.h"
 #include "core/status.h"
 #include "kernels/scheme.h"
 
@@ -15,6 +16,9 @@ extern "C" {
 #endif
 
 struct cJSON;
+
+#define KVS_RESULTS_FORMAT "kvscope-results"
+enum { KVS_RESULTS_MAJOR = 1, KVS_RESULTS_MINOR = 0 }; /* a reader refuses another major version */
 
 /* Over samples (sequence, layer, query head, position), all with equal weight. */
 typedef struct kvs_statistic {
@@ -52,9 +56,10 @@ typedef struct kvs_result {
     int heads_count;
     kvs_head_result *heads; /* [layers * kv_heads], layer-major */
     int memory_count;
-    kvs_memory_point *memory; /* ascending tokens */
-    double tokens_per_s, bytes_per_s, wall_s;
-    char *note; /* why numbers are missing; NULL if none are */
+    kvs_memory_point *memory;                 /* ascending tokens */
+    double tokens_per_s, bytes_per_s, wall_s; /* wall_s: the pass over the trace, less what its other schemes took */
+    char *percentiles;                        /* "exact", or "histogram": median and p99 are within 0.1 % */
+    char *note;                               /* why numbers are missing; NULL if none are */
 } kvs_result;
 
 /* Per channel over all sequences: [layers][kv_heads][head_dim]. */
@@ -71,14 +76,33 @@ typedef struct kvs_trace_summary {
 
 typedef struct kvs_results {
     char *command, *version, *command_line, *backend, *device; /* command: "replay" or "sweep" */
+    int64_t seed, from_position;                               /* queries before from_position were left out */
+    int prompt_exact;                                          /* queries inside the prompt saw full precision */
     int traces_count;
     kvs_trace_summary *traces;
     int results_count;
     kvs_result *results;
 } kvs_results;
 
+/* Names, offsets and units of the fields of kvs_results, kvs_trace_summary, kvs_result, kvs_head_result and
+ * kvs_memory_point: what JSON, CSV and HDF5 are written and read from. */
+extern const kvs_field kvs_results_fields[], kvs_trace_summary_fields[], kvs_result_fields[], kvs_head_result_fields[],
+    kvs_memory_point_fields[];
+
 /* Frees everything in it and zeroes it. */
 void kvs_results_clear(kvs_results *results);
+void kvs_result_clear(kvs_result *result);
+void kvs_trace_summary_clear(kvs_trace_summary *trace);
+
+/* Makes every error NaN: not available. */
+void kvs_errors_unknown(kvs_errors *errors);
+
+/* Elements of one array of a trace's channel statistics; and the arrays, allocated (KVS_INPUT) or freed. */
+size_t kvs_channels_count(const kvs_trace_summary *trace);
+KVS_MUST_CHECK kvs_status kvs_channels_alloc(kvs_trace_summary *trace, kvs_error *error);
+/* The four arrays by number, NULL-named after the last: "k_magnitude", "k_range", "v_magnitude", "v_range". */
+extern const char *const kvs_channels_names[];
+float **kvs_channels_array(kvs_trace_summary *trace, int index);
 
 /* One file each, whole or not at all. */
 KVS_MUST_CHECK kvs_status kvs_results_write_h5(const kvs_results *results, const char *path, kvs_error *error);
@@ -89,8 +113,18 @@ KVS_MUST_CHECK kvs_status kvs_results_write_json(const kvs_results *results, con
  */
 KVS_MUST_CHECK kvs_status kvs_results_read_h5(const char *path, kvs_results *results, kvs_error *error);
 
-/* The whole document, or one result; the caller's, freed with cJSON_Delete. NULL when memory is short. */
-struct cJSON *kvs_results_to_json(const kvs_results *results);
+/* The whole document; "trace" holds the trace of a replay, "traces" those of a sweep. */
+KVS_MUST_CHECK kvs_status kvs_results_to_json(const kvs_results *results, struct cJSON **json, kvs_error *error);
+
+/* One result, or one trace with its channel statistics, and the reverse to the bit (into a zeroed struct, cleared by
+ * the caller even on failure); `file` is for the error. *json is the caller's, freed with cJSON_Delete. */
+KVS_MUST_CHECK kvs_status kvs_result_to_json(const kvs_result *result, struct cJSON **json, kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_result_from_json(const struct cJSON *json, const char *file, kvs_result *result,
+                                               kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_trace_summary_to_json(const kvs_trace_summary *trace, int channels, struct cJSON **json,
+                                                    kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_trace_summary_from_json(const struct cJSON *json, const char *file,
+                                                      kvs_trace_summary *trace, kvs_error *error);
 
 #ifdef __cplusplus
 }

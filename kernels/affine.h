@@ -54,7 +54,8 @@ KVS_HD kvs_affine_group kvs_affine_fit(kvs_affine_rule rule, float minimum, floa
     group.scale = scale;
     group.zero = group.minimum;
     if (rule.meta == KVS_META_BINARY16) {
-        group.scale = kvs_round_to_half(scale > KVS_HALF_MAX ? KVS_HALF_MAX : scale);
+        float stored = kvs_round_to_half(scale);
+        group.scale = stored < KVS_HALF_MAX ? stored : KVS_HALF_MAX;
         group.zero = kvs_round_to_half(group.minimum);
     }
     group.divisor = rule.divisor == KVS_DIVIDE_BY_STORED ? group.scale : scale;

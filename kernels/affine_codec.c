@@ -30,15 +30,30 @@ static const kvs_affine_config *config_of(const kvs_store *store) {
 #define INLINED static inline __attribute__((always_inline))
 
 /* A divisor of 0 means codes of 0: dividing by infinity gives the same without a test per element. */
-KVS_SIMD static void fit(kvs_affine_rule rule, int groups, fitted f) {
-    float *restrict minimum = f.minimum, *restrict divisor = f.divisor, *restrict scale = f.scale,
-                    *restrict zero = f.zero;
+INLINED void fit_groups(kvs_affine_rule rule, int groups, const float *restrict low, const float *restrict high,
+                        const float *restrict levels, float *restrict minimum, float *restrict divisor,
+                        float *restrict scale, float *restrict zero) {
     for (int i = 0; i < groups; i++) {
-        kvs_affine_group group = kvs_affine_fit(rule, f.low[i], f.high[i], f.levels[i]);
+        kvs_affine_group group = kvs_affine_fit(rule, low[i], high[i], levels[i]);
         minimum[i] = group.minimum;
         divisor[i] = group.divisor > 0.0f ? group.divisor : INFINITY;
         scale[i] = group.scale;
         zero[i] = group.zero;
+    }
+}
+
+/* The compiler vectorizes the loop once it knows which of the rule's branches it takes. */
+KVS_SIMD static void fit(kvs_affine_rule rule, int groups, fitted f) {
+    kvs_affine_rule r = {.scale_floor = rule.scale_floor, .range_floor = rule.range_floor};
+    if (rule.meta == KVS_META_BINARY32) {
+        r.meta = KVS_META_BINARY32;
+        fit_groups(r, groups, f.low, f.high, f.levels, f.minimum, f.divisor, f.scale, f.zero);
+    } else if (rule.divisor == KVS_DIVIDE_BY_WORKING) {
+        r.meta = KVS_META_BINARY16, r.divisor = KVS_DIVIDE_BY_WORKING;
+        fit_groups(r, groups, f.low, f.high, f.levels, f.minimum, f.divisor, f.scale, f.zero);
+    } else {
+        r.meta = KVS_META_BINARY16, r.divisor = KVS_DIVIDE_BY_STORED;
+        fit_groups(r, groups, f.low, f.high, f.levels, f.minimum, f.divisor, f.scale, f.zero);
     }
 }
 
@@ -85,29 +100,18 @@ KVS_SIMD static void encode_channel_group(kvs_rounding rounding, int tokens, int
         encode_channels(KVS_ROUND_HALF_EVEN, tokens, head_dim, x, x_hat, codes, f);
 }
 
+/* Which of -0 and +0 is the minimum may depend on the order here: kvs_affine_fit makes both +0. */
 KVS_SIMD static void token_extremes(int groups, int group, const float *restrict x, float *restrict low,
                                     float *restrict high) {
-    enum { LANES = 16 };
     for (int g = 0; g < groups; g++, x += group) {
-        float least[LANES], most[LANES];
-        for (int l = 0; l < LANES; l++) least[l] = most[l] = x[0];
-        int i = 0;
-        for (; i + LANES <= group; i += LANES)
-            for (int l = 0; l < LANES; l++) {
-                least[l] = x[i + l] < least[l] ? x[i + l] : least[l];
-                most[l] = x[i + l] > most[l] ? x[i + l] : most[l];
-            }
-        for (int l = 0; i < group; i++, l++) {
-            least[l] = x[i] < least[l] ? x[i] : least[l];
-            most[l] = x[i] > most[l] ? x[i] : most[l];
+        float least = x[0], most = x[0];
+#pragma omp simd reduction(min : least) reduction(max : most)
+        for (int i = 0; i < group; i++) {
+            least = x[i] < least ? x[i] : least;
+            most = x[i] > most ? x[i] : most;
         }
-        for (int half = LANES / 2; half > 0; half /= 2)
-            for (int l = 0; l < half; l++) {
-                least[l] = least[l + half] < least[l] ? least[l + half] : least[l];
-                most[l] = most[l + half] > most[l] ? most[l + half] : most[l];
-            }
-        low[g] = least[0];
-        high[g] = most[0];
+        low[g] = least;
+        high[g] = most;
     }
 }
 

@@ -48,7 +48,7 @@ static const char *const v_window_choices[] = {"page", "token", "auto", NULL};
          offsetof(config, sink),                                                                                       \
          "32",                                                                                                         \
          0,                                                                                                            \
-         1 << 20,                                                                                                      \
+         1000000,                                                                                                      \
          "tokens",                                                                                                     \
          "first tokens kept in full precision",                                                                        \
          NULL},                                                                                                        \
@@ -57,7 +57,7 @@ static const char *const v_window_choices[] = {"page", "token", "auto", NULL};
          offsetof(config, window),                                                                                     \
          "128",                                                                                                        \
          0,                                                                                                            \
-         1 << 20,                                                                                                      \
+         1000000,                                                                                                      \
          "tokens",                                                                                                     \
          "last tokens of V kept in full precision",                                                                    \
          NULL},                                                                                                        \

@@ -17,7 +17,7 @@ static const kvs_param params[] = {
      "tokens of K, channels of V that share a scale", NULL},
     {"residual", KVS_PARAM_INT, offsetof(config, residual), "128", 1, 4096, "tokens",
      "residual buffer of K, recent window of V; a multiple of group", NULL},
-    {"sink", KVS_PARAM_INT, offsetof(config, sink), "0", 0, 1 << 20, "tokens", "first tokens kept in full precision",
+    {"sink", KVS_PARAM_INT, offsetof(config, sink), "0", 0, 1000000, "tokens", "first tokens kept in full precision",
      NULL},
     KVS_NUMERICS_PARAMS(config, , "even", "fp16", "stored", "0", "0"),
     {.name = NULL},
