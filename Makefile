@@ -24,18 +24,21 @@ ARITHMETIC := -ffp-contract=off -fno-math-errno -fno-trapping-math
 CFLAGS += -std=c11 -O3 -g -fPIC -fopenmp $(ARITHMETIC) $(WARN) -Wstrict-prototypes
 LDLIBS = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null) -lm -lpthread
 LDFLAGS += -fopenmp
+# Kernels and their tests also compile for the SIMT runtime of the host (kernels/simt); they need no C++ library.
+CXXFLAGS += -std=c++17 -O2 -g -fPIC -fopenmp $(ARITHMETIC) -fno-exceptions -fno-rtti -Wall -Wextra -Wshadow
 ifneq ($(SAN),)
+CXXFLAGS += -fsanitize=$(SAN) -fno-sanitize=vptr -fno-omit-frame-pointer -fno-sanitize-recover=all -DKVS_NO_CLONES
 CFLAGS += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all -DKVS_NO_CLONES
 LDFLAGS += -fsanitize=$(SAN)
 endif
 
 # --- what is built --------------------------------------------------------------------------------------------------
 FRONT   := sim/main.c sim/options.c $(wildcard sim/commands/*.c)
-ROOMS   := core traces kernels kernels/schemes kernels/rankings kernels/layouts sim analysis analysis/metrics plots
+ROOMS   := core traces kernels kernels/schemes kernels/rankings kernels/layouts kernels/simt sim analysis analysis/metrics plots
 SOURCES := $(filter-out $(FRONT),$(foreach room,$(ROOMS),$(wildcard $(room)/*.c)))
 KERNELS := $(wildcard kernels/*.cu kernels/cuda/*.cu)
 HEADERS := $(foreach room,$(ROOMS),$(wildcard $(room)/*.h))
-OBJECTS := $(SOURCES:%.c=$(B)/%.o)
+OBJECTS := $(SOURCES:%.c=$(B)/%.o) $(KERNELS:%.cu=$(B)/host/%.o)
 ifeq ($(CUDA),1)
 CPPFLAGS += -DKVS_HAVE_CUDA=1
 NVFLAGS += -std=c++17 -O3 -lineinfo -fmad=false -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
@@ -46,13 +49,21 @@ LDLIBS += $(if $(KERNELS),-L$(dir $(NVCC))../lib64 -lcudart_static -lstdc++ -ldl
 endif
 SUITES := unit golden oracle parity fuzz
 TESTS  := $(foreach suite,$(SUITES),$(wildcard tests/$(suite)/test_*.c))
-TEST_PROGRAMS := $(TESTS:%.c=$(B)/%)
+TEST_PROGRAMS := $(TESTS:%.c=$(B)/%) $(patsubst %.cu,$(B)/%,$(foreach suite,$(SUITES),$(wildcard tests/$(suite)/test_*.cu)))
 
 all: $(B)/kvscope $(B)/libkvscope.a $(B)/libkvscope.so ## build the program and the library
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(B)/host/%.o: %.cu
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c -o $@ -x c++ $<
+
+$(B)/tests/%.o: tests/%.cu
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c -o $@ -x c++ $<
 
 $(B)/%.cu.o: %.cu
 	@mkdir -p $(@D)
