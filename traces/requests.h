@@ -120,6 +120,9 @@ void kvs_requests_clear(kvs_requests *requests);
 int64_t kvs_requests_total_input(const kvs_requests *requests);
 int64_t kvs_requests_total_output(const kvs_requests *requests);
 
+/* `count` synthetic requests (1 .. 10^8) of conversations that share prefixes; the same for the same seed. */
+KVS_MUST_CHECK kvs_status kvs_requests_generate(int64_t count, uint64_t seed, kvs_requests *requests, kvs_error *error);
+
 /* Whether path starts with the HDF5 signature and holds requests (not activations). */
 int kvs_requests_is_h5(const char *path);
 KVS_MUST_CHECK kvs_status kvs_requests_read_h5(const char *path, kvs_requests *requests, kvs_error *error);

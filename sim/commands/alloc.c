@@ -13,7 +13,7 @@ typedef kvs_alloc_settings settings;
 static const kvs_option options[] = {
     {"format", KVS_OPTION_TEXT, offsetof(settings, format), "NAME", NULL, 0, 0,
      "of REQUESTS: mooncake, azure, burstgpt, jsonl; otherwise guessed"},
-    {"generate", KVS_OPTION_TEXT, offsetof(settings, generate), "N", NULL, 0, 0,
+    {"generate", KVS_OPTION_INT, offsetof(settings, generate), "N", "0", 0, 1e8,
      "N synthetic requests with shared prefixes in place of REQUESTS"},
     {"sequential", KVS_OPTION_FLAG, offsetof(settings, sequential), NULL, NULL, 0, 0,
      "one request after another: hit rates without a clock"},
@@ -69,10 +69,11 @@ kvs_status kvs_parse_capacities(const char *text, int64_t **capacities, int *cou
 
 static kvs_status load(const settings *s, const kvs_texts *operands, kvs_requests *requests, kvs_error *error) {
     const kvs_request_format *format = NULL;
+    if ((s->generate > 0) == (operands->count > 0))
+        return kvs_fail(error, KVS_USAGE, "alloc", NULL, "needs either REQUESTS or --generate N");
+    if (s->generate > 0) return kvs_requests_generate(s->generate, (uint64_t)s->common.seed, requests, error);
     if (s->format != NULL && (format = kvs_request_format_find(s->format)) == NULL)
         return kvs_fail(error, KVS_USAGE, "--format", s->format, "unknown; one of mooncake, azure, burstgpt, jsonl");
-    if (operands->count == 0)
-        return kvs_fail(error, KVS_USAGE, "alloc", NULL, "usage: kvscope alloc REQUESTS ... or --generate N");
     kvs_request_options reading = {.skip_bad = s->skip_bad, .block_tokens = (int)s->block_tokens};
     return kvs_requests_load(operands->texts[0], format, reading, requests, error);
 }

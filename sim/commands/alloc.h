@@ -7,9 +7,9 @@
 
 typedef struct kvs_alloc_settings {
     kvs_common common;
-    const char *format, *capacities, *partial, *free_order, *caching, *generate;
+    const char *format, *capacities, *partial, *free_order, *caching;
     int sequential, skip_bad, check;
-    int64_t page_tokens, repeat, block_tokens;
+    int64_t page_tokens, repeat, block_tokens, generate;
 } kvs_alloc_settings;
 
 /* A word of a NULL-terminated list as its index; fails with KVS_USAGE and lists the words. */

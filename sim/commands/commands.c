@@ -3,11 +3,13 @@
 
 extern const kvs_command kvs_command_alloc;
 extern const kvs_command kvs_command_bench;
+extern const kvs_command kvs_command_import;
 extern const kvs_command kvs_command_list;
 
 const kvs_command *const kvs_commands[] = {
     &kvs_command_alloc,
     &kvs_command_bench,
+    &kvs_command_import,
     &kvs_command_list,
     NULL,
 };
