@@ -34,7 +34,8 @@ endif
 
 # --- what is built --------------------------------------------------------------------------------------------------
 FRONT   := sim/main.c sim/options.c $(wildcard sim/commands/*.c)
-ROOMS   := core traces kernels kernels/schemes kernels/rankings kernels/layouts kernels/simt sim analysis analysis/metrics plots
+ROOMS   := core traces kernels kernels/schemes kernels/rankings kernels/layouts kernels/simt sim sim/model analysis \
+           analysis/metrics plots
 SOURCES := $(filter-out $(FRONT),$(foreach room,$(ROOMS),$(wildcard $(room)/*.c)))
 KERNELS := $(wildcard kernels/*.cu kernels/cuda/*.cu)
 HEADERS := $(foreach room,$(ROOMS),$(wildcard $(room)/*.h))
