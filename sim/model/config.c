@@ -43,7 +43,8 @@ static kvs_status read_shape(const char *file, const cJSON *root, kvs_model_conf
         return kvs_fail(error, KVS_INPUT, file, "num_attention_heads", "%d is not a multiple of %d key-value heads",
                         config->query_heads, config->kv_heads);
     if (kvs_json_find(root, "head_dim") == NULL && config->hidden % config->query_heads != 0)
-        return kvs_fail(error, KVS_INPUT, file, "head_dim", "is missing and hidden_size is not a multiple of the heads");
+        return kvs_fail(error, KVS_INPUT, file, "head_dim",
+                        "is missing and hidden_size is not a multiple of the heads");
     KVS_TRY(kvs_json_int(file, root, "head_dim", 2, KVS_MODEL_MAX_ROTARY, config->hidden / config->query_heads,
                          &config->head_dim, error));
     if (config->head_dim < 2 || config->head_dim > KVS_MODEL_MAX_ROTARY || config->head_dim % 2 != 0)

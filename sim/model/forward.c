@@ -19,13 +19,13 @@ typedef struct forward {
     const kvs_model *model;
     const kvs_pass *pass;
     int tokens;
-    float *x;                    /* [tokens][hidden] */
-    float *attended;             /* [tokens][query_heads * head_dim] */
-    float *cosines, *sines;      /* [tokens][head_dim / 2] */
-    kvs_projections now;         /* of the layer under way */
-    float *k_stored, *v_stored;  /* [kv_heads][tokens][head_dim]; NULL without a scheme */
-    int *k_end, *v_end;          /* [tokens] */
-    float *scratch;              /* [threads][scratch_floats] */
+    float *x;                   /* [tokens][hidden] */
+    float *attended;            /* [tokens][query_heads * head_dim] */
+    float *cosines, *sines;     /* [tokens][head_dim / 2] */
+    kvs_projections now;        /* of the layer under way */
+    float *k_stored, *v_stored; /* [kv_heads][tokens][head_dim]; NULL without a scheme */
+    int *k_end, *v_end;         /* [tokens] */
+    float *scratch;             /* [threads][scratch_floats] */
     size_t scratch_floats;
 } forward;
 
@@ -38,7 +38,8 @@ static void multiply(int rows, int n, int k, const float *x, const float *w, flo
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, n, k, 1.0f, x, k, w, k, beta, y, n);
 }
 
-/* --- set-up -------------------------------------------------------------------------------------------------------- */
+/* --- set-up --------------------------------------------------------------------------------------------------------
+ */
 
 static size_t block_floats(const kvs_model_config *c) {
     size_t projected = (size_t)(c->query_heads + 2 * c->kv_heads) * (size_t)c->head_dim;
@@ -84,8 +85,7 @@ static kvs_status set_up(forward *f, kvs_error *error) {
         f->v_stored = malloc(sizeof(float) * kv);
         good = good && f->k_stored && f->v_stored;
     }
-    if (!good)
-        return kvs_fail(error, KVS_INPUT, f->model->directory, NULL, "out of memory for %d tokens", f->tokens);
+    if (!good) return kvs_fail(error, KVS_INPUT, f->model->directory, NULL, "out of memory for %d tokens", f->tokens);
     kvs_rope_table(&c->rope, 0, f->tokens, f->cosines, f->sines);
     if (f->pass->scheme != NULL) {
         window_ends(&f->pass->scheme->k, f->pass->prompt_tokens, f->tokens, f->k_end);
@@ -95,7 +95,7 @@ static kvs_status set_up(forward *f, kvs_error *error) {
 }
 
 static void tear_down(forward *f) {
-    void *all[] = {f->x,     f->attended, f->cosines, f->sines, f->now.q,    f->now.k,
+    void *all[] = {f->x,     f->attended, f->cosines, f->sines,   f->now.q,    f->now.k,
                    f->now.v, f->k_end,    f->v_end,   f->scratch, f->k_stored, f->v_stored};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
@@ -112,7 +112,8 @@ static kvs_status embed(const forward *f, const int32_t *ids, kvs_error *error) 
     return KVS_OK;
 }
 
-/* --- one layer ----------------------------------------------------------------------------------------------------- */
+/* --- one layer -----------------------------------------------------------------------------------------------------
+ */
 
 /* Moves one token's projections [heads][head_dim] to [heads][tokens][head_dim], through the norm of a head if any. */
 static void spread(const forward *f, const float *from, int heads, const float *norm, int token, float *to) {
@@ -181,9 +182,8 @@ static kvs_status fill_cache(const forward *f, int layer, kvs_error *error) {
 #pragma omp parallel for schedule(dynamic) reduction(min : overflowing)
     for (int i = 0; i < 2 * c->kv_heads; i++) {
         int head = i / 2;
-        int good = i % 2 == 0
-                       ? store_head(f, &scheme->k, layer, head, f->now.k, f->k_stored, scratch_of(f))
-                       : store_head(f, &scheme->v, layer, head, f->now.v, f->v_stored, scratch_of(f));
+        int good = i % 2 == 0 ? store_head(f, &scheme->k, layer, head, f->now.k, f->k_stored, scratch_of(f))
+                              : store_head(f, &scheme->v, layer, head, f->now.v, f->v_stored, scratch_of(f));
         if (!good && i < overflowing) overflowing = i;
     }
     if (overflowing == INT_MAX) return KVS_OK;
@@ -251,7 +251,8 @@ static kvs_status run_layers(const forward *f, kvs_error *error) {
     return KVS_OK;
 }
 
-/* --- the contract -------------------------------------------------------------------------------------------------- */
+/* --- the contract --------------------------------------------------------------------------------------------------
+ */
 
 kvs_status kvs_model_forward(const kvs_model *model, const kvs_pass *pass, const int32_t *ids, int tokens,
                              float *hidden, kvs_error *error) {

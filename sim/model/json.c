@@ -98,8 +98,7 @@ kvs_status kvs_json_need_int(const char *file, const cJSON *object, const char *
 kvs_status kvs_json_int(const char *file, const cJSON *object, const char *key, int low, int high, int fallback,
                         int *value, kvs_error *error) {
     *value = fallback;
-    return kvs_json_find(object, key) == NULL ? KVS_OK
-                                              : kvs_json_need_int(file, object, key, low, high, value, error);
+    return kvs_json_find(object, key) == NULL ? KVS_OK : kvs_json_need_int(file, object, key, low, high, value, error);
 }
 
 kvs_status kvs_json_real(const char *file, const cJSON *object, const char *key, double low, double high,

@@ -21,7 +21,8 @@ const cJSON *kvs_json_find(const cJSON *object, const char *key);
 /* A whole number within [low, high] that binary64 holds exactly (|x| <= 2^53); 0 on success. */
 int kvs_json_whole(const cJSON *value, int64_t low, int64_t high, int64_t *whole);
 
-/* A key's value of one kind, within bounds. Absent or null gives the fallback; where there is none (_need_), KVS_INPUT. */
+/* A key's value of one kind, within bounds. Absent or null gives the fallback; where there is none (_need_), KVS_INPUT.
+ */
 KVS_MUST_CHECK kvs_status kvs_json_need_int(const char *file, const cJSON *object, const char *key, int low, int high,
                                             int *value, kvs_error *error);
 KVS_MUST_CHECK kvs_status kvs_json_int(const char *file, const cJSON *object, const char *key, int low, int high,

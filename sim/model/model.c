@@ -9,7 +9,8 @@
 
 #include "sim/model/safetensors.h"
 
-/* --- sizes and memory ---------------------------------------------------------------------------------------------- */
+/* --- sizes and memory ----------------------------------------------------------------------------------------------
+ */
 
 /* Hands out parts of one block, each on a 64-byte boundary. With base NULL it only adds up. */
 typedef struct arena {
@@ -60,7 +61,8 @@ static kvs_status allocate(kvs_model *model, kvs_error *error) {
     return KVS_OK;
 }
 
-/* --- reading the weights ------------------------------------------------------------------------------------------- */
+/* --- reading the weights -------------------------------------------------------------------------------------------
+ */
 
 typedef struct reader {
     kvs_model *model;

@@ -18,13 +18,13 @@
 #include "sim/model/config.h"
 
 typedef struct kvs_layer {
-    float *input_norm;       /* [hidden] */
-    float *qkv;              /* [(query_heads + 2 kv_heads) * head_dim][hidden] */
-    float *q_norm, *k_norm;  /* [head_dim]; NULL without qk_norm */
-    float *output;           /* [hidden][query_heads * head_dim] */
-    float *post_norm;        /* [hidden] */
-    float *gate_up;          /* [2 * intermediate][hidden] */
-    float *down;             /* [hidden][intermediate] */
+    float *input_norm;      /* [hidden] */
+    float *qkv;             /* [(query_heads + 2 kv_heads) * head_dim][hidden] */
+    float *q_norm, *k_norm; /* [head_dim]; NULL without qk_norm */
+    float *output;          /* [hidden][query_heads * head_dim] */
+    float *post_norm;       /* [hidden] */
+    float *gate_up;         /* [2 * intermediate][hidden] */
+    float *down;            /* [hidden][intermediate] */
 } kvs_layer;
 
 typedef struct kvs_model {
@@ -43,7 +43,8 @@ typedef struct kvs_model {
 KVS_MUST_CHECK kvs_status kvs_model_open(const char *directory, kvs_model **model, kvs_error *error);
 void kvs_model_close(kvs_model *model);
 
-/* --- a pass over many tokens --------------------------------------------------------------------------------------- */
+/* --- a pass over many tokens ---------------------------------------------------------------------------------------
+ */
 
 /* q [query_heads][tokens][head_dim], k and v [kv_heads][tokens][head_dim] of one layer. */
 typedef struct kvs_projections {

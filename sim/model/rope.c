@@ -90,8 +90,7 @@ static kvs_status scale_yarn(const scaling_source *source, kvs_rope *rope, kvs_e
 static const struct {
     const char *name;
     kvs_status (*scale)(const scaling_source *source, kvs_rope *rope, kvs_error *error);
-} scalings[] = {
-    {"default", scale_none}, {"linear", scale_linear}, {"llama3", scale_llama3}, {"yarn", scale_yarn}};
+} scalings[] = {{"default", scale_none}, {"linear", scale_linear}, {"llama3", scale_llama3}, {"yarn", scale_yarn}};
 
 kvs_status kvs_rope_read(const char *file, const cJSON *scaling, double theta, int rotary_dim, int trained,
                          kvs_rope *rope, kvs_error *error) {

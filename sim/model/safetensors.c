@@ -19,14 +19,14 @@ static const struct {
     const char *name;
     kvs_dtype dtype;
     size_t bytes;
-} dtypes[] = {
-    {"F32", KVS_DTYPE_F32, 4},   {"F16", KVS_DTYPE_F16, 2},       {"BF16", KVS_DTYPE_BF16, 2},
-    {"F64", KVS_DTYPE_OTHER, 8}, {"I64", KVS_DTYPE_OTHER, 8},     {"U64", KVS_DTYPE_OTHER, 8},
-    {"I32", KVS_DTYPE_OTHER, 4}, {"U32", KVS_DTYPE_OTHER, 4},     {"I16", KVS_DTYPE_OTHER, 2},
-    {"U16", KVS_DTYPE_OTHER, 2}, {"I8", KVS_DTYPE_OTHER, 1},      {"U8", KVS_DTYPE_OTHER, 1},
-    {"BOOL", KVS_DTYPE_OTHER, 1}, {"F8_E4M3", KVS_DTYPE_OTHER, 1}, {"F8_E5M2", KVS_DTYPE_OTHER, 1}};
+} dtypes[] = {{"F32", KVS_DTYPE_F32, 4},    {"F16", KVS_DTYPE_F16, 2},       {"BF16", KVS_DTYPE_BF16, 2},
+              {"F64", KVS_DTYPE_OTHER, 8},  {"I64", KVS_DTYPE_OTHER, 8},     {"U64", KVS_DTYPE_OTHER, 8},
+              {"I32", KVS_DTYPE_OTHER, 4},  {"U32", KVS_DTYPE_OTHER, 4},     {"I16", KVS_DTYPE_OTHER, 2},
+              {"U16", KVS_DTYPE_OTHER, 2},  {"I8", KVS_DTYPE_OTHER, 1},      {"U8", KVS_DTYPE_OTHER, 1},
+              {"BOOL", KVS_DTYPE_OTHER, 1}, {"F8_E4M3", KVS_DTYPE_OTHER, 1}, {"F8_E5M2", KVS_DTYPE_OTHER, 1}};
 
-/* --- one entry of the header --------------------------------------------------------------------------------------- */
+/* --- one entry of the header ---------------------------------------------------------------------------------------
+ */
 
 static kvs_status read_dtype(const char *path, const cJSON *entry, kvs_stored_tensor *tensor, size_t *element_bytes,
                              kvs_error *error) {
@@ -64,7 +64,8 @@ static kvs_status read_offsets(const char *path, const cJSON *entry, size_t elem
     int64_t begin, end;
     size_t bytes;
     if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 ||
-        kvs_json_whole(offsets->child, 0, INT64_MAX, &begin) || kvs_json_whole(offsets->child->next, 0, INT64_MAX, &end))
+        kvs_json_whole(offsets->child, 0, INT64_MAX, &begin) ||
+        kvs_json_whole(offsets->child->next, 0, INT64_MAX, &end))
         return kvs_fail(error, KVS_INPUT, path, entry->string, "has no data_offsets of two whole numbers");
     if (begin > end || (uint64_t)end > data_bytes)
         return kvs_fail(error, KVS_INPUT, path, entry->string,
@@ -81,7 +82,8 @@ static kvs_status read_offsets(const char *path, const cJSON *entry, size_t elem
 static kvs_status check_metadata(const char *path, const cJSON *entry, kvs_error *error) {
     if (!cJSON_IsObject(entry)) return kvs_fail(error, KVS_INPUT, path, "__metadata__", "must be an object of texts");
     for (const cJSON *item = entry->child; item != NULL; item = item->next)
-        if (!cJSON_IsString(item)) return kvs_fail(error, KVS_INPUT, path, "__metadata__", "must be an object of texts");
+        if (!cJSON_IsString(item))
+            return kvs_fail(error, KVS_INPUT, path, "__metadata__", "must be an object of texts");
     return KVS_OK;
 }
 
@@ -100,7 +102,8 @@ static kvs_status add_entry(kvs_safetensors *tensors, const char *path, const cJ
     return KVS_OK;
 }
 
-/* --- one file ------------------------------------------------------------------------------------------------------ */
+/* --- one file ------------------------------------------------------------------------------------------------------
+ */
 
 static int by_offset(const void *a, const void *b) {
     const kvs_stored_tensor *x = a, *y = b;
@@ -197,8 +200,7 @@ static kvs_status add_file(kvs_safetensors *tensors, const char *name, kvs_error
     }
     unsigned char *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0);
     close(file);
-    if (bytes == MAP_FAILED)
-        return kvs_fail(error, KVS_INPUT, path, NULL, "cannot be mapped: %s", strerror(errno));
+    if (bytes == MAP_FAILED) return kvs_fail(error, KVS_INPUT, path, NULL, "cannot be mapped: %s", strerror(errno));
     int before = tensors->files_count;
     kvs_status status = kvs_safetensors_add(tensors, path, bytes, size, error);
     if (tensors->files_count > before) { /* from here on close unmaps it */
@@ -209,7 +211,8 @@ static kvs_status add_file(kvs_safetensors *tensors, const char *name, kvs_error
     return status;
 }
 
-/* --- a directory --------------------------------------------------------------------------------------------------- */
+/* --- a directory ---------------------------------------------------------------------------------------------------
+ */
 
 static int file_named(const kvs_safetensors *tensors, const char *name) {
     for (int i = 0; i < tensors->files_count; i++) {
@@ -268,7 +271,8 @@ void kvs_safetensors_close(kvs_safetensors *tensors) {
     *tensors = (kvs_safetensors){0};
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------------------------------------
+ */
 
 static int name_against(const void *name, const void *tensor) {
     return strcmp(name, ((const kvs_stored_tensor *)tensor)->name);

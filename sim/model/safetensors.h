@@ -21,9 +21,9 @@ typedef struct kvs_stored_tensor {
     kvs_dtype dtype; /* KVS_DTYPE_OTHER is listed, but cannot be read as floats */
     int rank;
     int64_t shape[KVS_TENSOR_MAX_RANK];
-    size_t elements, begin, end;        /* begin and end count bytes in the file's data */
-    const unsigned char *data;          /* elements in little endian; no alignment is promised */
-    int file;                           /* index into kvs_safetensors.files */
+    size_t elements, begin, end; /* begin and end count bytes in the file's data */
+    const unsigned char *data;   /* elements in little endian; no alignment is promised */
+    int file;                    /* index into kvs_safetensors.files */
 } kvs_stored_tensor;
 
 typedef struct kvs_mapping {

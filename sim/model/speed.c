@@ -1,0 +1,73 @@
+#include "sim/model/speed.h"
+
+#include <cblas.h>
+#include <omp.h>
+#include <stdlib.h>
+
+#include "core/progress.h"
+
+typedef struct product {
+    int rows, columns, inner;
+    int transposed;    /* whether the second factor is [columns][inner] */
+    double operations; /* of all products of this size in a pass */
+} product;
+
+static void multiply(const product *p, const float *memory, float *out) {
+    const float *x = memory, *y = memory + (size_t)p->rows * (size_t)p->inner;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, p->transposed ? CblasTrans : CblasNoTrans, p->rows, p->columns, p->inner,
+                1.0f, x, p->inner, y, p->transposed ? p->inner : p->columns, 0.0f, out, p->columns);
+}
+
+/* Operations a second of all threads together, each on its own factors. */
+static double measure(const product *p, float *memory, size_t floats) {
+    double operations = 0, started = 0, ended = 0;
+    const double once = 2.0 * p->rows * p->columns * p->inner;
+#pragma omp parallel reduction(+ : operations)
+    {
+        float *own = memory + (size_t)omp_get_thread_num() * floats;
+        float *out = own + (size_t)p->rows * (size_t)p->inner + (size_t)p->columns * (size_t)p->inner;
+        multiply(p, own, out);
+#pragma omp barrier
+#pragma omp single
+        started = kvs_seconds();
+        do {
+            multiply(p, own, out);
+            operations += once;
+        } while (kvs_seconds() - started < 0.05);
+#pragma omp barrier
+#pragma omp single
+        ended = kvs_seconds();
+    }
+    return operations / (ended - started);
+}
+
+kvs_status kvs_blas_rate(const kvs_model_config *c, int tokens, double *rate, kvs_error *error) {
+    const int rows = 128, block = 64, keys = tokens / 2 > block ? tokens / 2 : block;
+    double q_columns = (double)c->query_heads * c->head_dim, columns = q_columns + 2.0 * c->kv_heads * c->head_dim;
+    double each = 2.0 * tokens * c->layers;
+    product products[] = {
+        {rows, (int)columns, c->hidden, 1, each * columns * c->hidden},
+        {rows, c->hidden, (int)q_columns, 1, each * q_columns * c->hidden},
+        {rows, c->intermediate, c->hidden, 1, each * 2.0 * c->intermediate * c->hidden},
+        {rows, c->hidden, c->intermediate, 1, each * (double)c->intermediate * c->hidden},
+        {block, keys, c->head_dim, 1, each * q_columns * (tokens + 1) / 2},
+        {block, c->head_dim, keys, 0, each * q_columns * (tokens + 1) / 2},
+    };
+    const int count = sizeof products / sizeof *products;
+    size_t floats = 0;
+    for (int i = 0; i < count; i++) {
+        size_t m = (size_t)products[i].rows, n = (size_t)products[i].columns, k = (size_t)products[i].inner;
+        size_t need = m * k + n * k + m * n;
+        floats = need > floats ? need : floats;
+    }
+    float *memory = calloc(floats * (size_t)omp_get_max_threads(), sizeof *memory);
+    if (memory == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory for measuring matrix products");
+    double operations = 0, seconds = 0;
+    for (int i = 0; i < count; i++) {
+        operations += products[i].operations;
+        seconds += products[i].operations / measure(&products[i], memory, floats);
+    }
+    free(memory);
+    *rate = operations / seconds;
+    return KVS_OK;
+}

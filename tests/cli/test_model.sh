@@ -1,0 +1,90 @@
+#!/bin/sh
+# Models: the forward pass against NumPy and against the published losses, eval's output, bad models refused.
+. tests/cli/lib.sh
+PYTHON=${PYTHON:-/usr/bin/python3}
+SHARED=${KVS_SHARED:-$PWD/../shared}
+library=$PWD/$B/libkvscope.so
+
+# numpy NAME ARGUMENTS...: the library's logits equal NumPy's; a sanitized library cannot be loaded into Python
+numpy() {
+    name=$1 && shift
+    run "$PYTHON" tests/peers/model_numpy.py "$library" "$@"
+    if grep -q 'ASan runtime does not come first' "$T/.err"; then
+        skip "$name" 'the library is built with a sanitizer'
+    else
+        report "$status" "$name"
+    fi
+}
+
+# number KEY: the first value of a key in $T/.out
+number() { sed -n "s/^.*\"$1\":[^0-9-]*\([-0-9.e+]*\).*/\1/p" "$T/.out" | head -1; }
+
+numpy 'random models: logits equal NumPy'\''s'
+"$PYTHON" - "$T" <<'PYTHON' || echo 'not ok - cannot write a random model'
+import os, sys
+sys.path.insert(0, "tests/peers")
+sys.dont_write_bytecode = True
+import h5py, numpy, model_numpy
+for family in ("qwen3", "llama"):
+    os.mkdir(f"{sys.argv[1]}/{family}")
+    model_numpy.write_model(f"{sys.argv[1]}/{family}", family, 7, True, ["F32"], 1, None)
+with h5py.File(f"{sys.argv[1]}/tokens.h5", "w") as f:
+    f["token_ids"] = numpy.random.default_rng(1).integers(0, 97, 600).astype("int32")
+    f["document_offsets"] = numpy.array([0, 100, 350, 600], "int32")
+with h5py.File(f"{sys.argv[1]}/high.h5", "w") as f:
+    f["token_ids"] = numpy.full(600, 97)
+PYTHON
+eval="$KVSCOPE eval --model $T/qwen3 --tokens $T/tokens.h5 --window 200"
+passes 'eval prints JSON' $eval --json --scheme fp16 --scheme int:bits=2,group=16
+[ "$(number windows)" = 3 ] && [ "$(number tokens)" = 597 ] &&
+    "$PYTHON" -c 'import json, sys
+d = json.load(open(sys.argv[1])); fp16, low = d["results"]
+assert abs(fp16["perplexity_ratio"] - 1) < 1e-3 and fp16["kl_mean"] < 1e-4 < low["kl_mean"], d
+assert low["top1_agreement"] < fp16["top1_agreement"] and fp16["bits"]["effective"] == 16, d
+assert low["bits"]["effective"] < 5 and low["loss_stderr"] > 0, d' "$T/.out" 2>"$T/.err"
+report $? 'its numbers are those of the schemes'
+cp "$T/.out" "$T/two"
+$eval --json --scheme fp16 --scheme int:bits=2,group=16 --threads 1 >"$T/one"
+grep -v 'second\|per_s\|command_line' "$T/one" >"$T/one.numbers"
+grep -v 'second\|per_s\|command_line' "$T/two" | cmp -s - "$T/one.numbers"
+report $? 'one thread gives the same numbers'
+
+fails 2 'model: is needed' 'no model' "$KVSCOPE" eval --tokens "$T/tokens.h5"
+fails 2 'unknown scheme' 'an unknown scheme' $eval --scheme nonsense
+fails 3 'config.json: cannot be opened' 'no model there' "$KVSCOPE" eval --model "$T" --tokens "$T/tokens.h5"
+fails 3 'token id 97 is outside the vocabulary' 'a token out of range' \
+    "$KVSCOPE" eval --model "$T/qwen3" --tokens "$T/high.h5" --window 200
+fails 3 'do not fill a window' 'too few tokens' "$KVSCOPE" eval --model "$T/qwen3" --tokens "$T/tokens.h5"
+# with_config SED NAME: $T/bad is the random model with its configuration edited
+with_config() {
+    rm -rf "$T/bad" && cp -r "$T/${3:-qwen3}" "$T/bad" && sed -i "$1" "$T/bad/config.json"
+    fails 3 "$2" "refused: $2" "$KVSCOPE" eval --model "$T/bad" --tokens "$T/tokens.h5" --window 200
+}
+with_config 's/Qwen3ForCausalLM/GPT2LMHeadModel/' "architectures: 'GPT2LMHeadModel' is not supported"
+with_config 's/"rope_scaling": null/"rope_scaling": {"rope_type": "dynamic", "factor": 2}/' "'dynamic' is not supported"
+with_config 's/"num_hidden_layers": 2/"num_hidden_layers": 3/' 'layers.2.input_layernorm.weight: the tensor is missing'
+with_config 's/LlamaForCausalLM/Qwen3ForCausalLM/' 'q_norm.weight: the tensor is missing' llama
+with_config 's/"hidden_size": 48/"hidden_size": 64/' 'embed_tokens.weight: has rank 2'
+with_config 's/"hidden_size": 48/"hidden_size": 4.5/' 'hidden_size: must be a whole number'
+with_config 's/"hidden_size": 48/"hidden_size": 16777216/' 'GiB of memory'
+with_config 's/"max_position_embeddings": 4096/"max_position_embeddings": 199/' 'max_position_embeddings: 200 tokens'
+with_config 's/silu/gelu/' "hidden_act: 'gelu' is not supported"
+with_config 's/^{/{{/' 'no valid JSON'
+
+if [ ! -d "$SHARED/models" ]; then
+    skip 'the shared models' "no $SHARED"
+    finish
+fi
+tokens=$SHARED/corpus/validation_tokens.h5
+for pair in qwen3-7m:2.453232 llama-7m:2.528761; do
+    model=${pair%:*} want=${pair#*:}
+    numpy "$model: logits equal NumPy's" "$SHARED/models/$model" "$tokens" 1000 300
+    case $B in
+    *asan*) skip "$model: loss" 'too slow under a sanitizer' && continue ;;
+    esac
+    run "$KVSCOPE" eval --model "$SHARED/models/$model" --tokens "$tokens" --json
+    got=$(number loss_nats_per_token)
+    awk -v a="$got" -v b="$want" 'BEGIN { exit !(a > 0 && (a - b) ^ 2 < (1e-5 * b) ^ 2) }'
+    report $? "$model: loss on the corpus is $want (got $got)"
+done
+finish
