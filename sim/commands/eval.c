@@ -124,7 +124,9 @@ static kvs_status print_json(const run_data *d, kvs_error *error) {
 }
 
 static void print_row(const char *name, const kvs_eval_score *s, int full) {
-    printf("%-44s %9.6f %8.4f %9.4f", name, s->loss, s->loss_stderr, exp(s->loss));
+    char spread[32] = "-"; /* one document has none */
+    if (isfinite(s->loss_stderr)) snprintf(spread, sizeof spread, "%.4f", s->loss_stderr);
+    printf("%-44s %9.6f %8s %9.4f", name, s->loss, spread, exp(s->loss));
     if (full)
         printf(" %9s %8s %10s %9s\n", "", "", "", "");
     else

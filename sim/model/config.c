@@ -92,7 +92,7 @@ static kvs_status read_end_tokens(const char *file, const cJSON *root, kvs_model
     for (const cJSON *item = cJSON_IsArray(end) ? end->child : end; item != NULL;
          item = cJSON_IsArray(end) ? item->next : NULL) {
         int64_t id;
-        if (config->end_count == limit || kvs_json_whole(item, 0, config->vocabulary - 1, &id))
+        if (config->end_count == limit || kvs_json_integer(item, 0, config->vocabulary - 1, &id))
             return kvs_fail(error, KVS_INPUT, file, "eos_token_id", "must be at most %d token ids below %d", limit,
                             config->vocabulary);
         config->end_tokens[config->end_count++] = (int)id;

@@ -75,7 +75,7 @@ const cJSON *kvs_json_find(const cJSON *object, const char *key) {
     return item == NULL || cJSON_IsNull(item) ? NULL : item;
 }
 
-int kvs_json_whole(const cJSON *value, int64_t low, int64_t high, int64_t *whole) {
+int kvs_json_integer(const cJSON *value, int64_t low, int64_t high, int64_t *whole) {
     if (!cJSON_IsNumber(value)) return 1;
     double number = value->valuedouble;
     if (!(fabs(number) <= 0x1p53) || number != floor(number)) return 1;
@@ -89,7 +89,7 @@ kvs_status kvs_json_need_int(const char *file, const cJSON *object, const char *
     const cJSON *item = kvs_json_find(object, key);
     int64_t whole;
     if (item == NULL) return kvs_fail(error, KVS_INPUT, file, key, "is missing");
-    if (kvs_json_whole(item, low, high, &whole))
+    if (kvs_json_integer(item, low, high, &whole))
         return kvs_fail(error, KVS_INPUT, file, key, "must be a whole number from %d to %d", low, high);
     *value = (int)whole;
     return KVS_OK;

@@ -19,7 +19,7 @@ KVS_MUST_CHECK kvs_status kvs_json_read(const char *path, size_t limit_bytes, cJ
 const cJSON *kvs_json_find(const cJSON *object, const char *key);
 
 /* A whole number within [low, high] that binary64 holds exactly (|x| <= 2^53); 0 on success. */
-int kvs_json_whole(const cJSON *value, int64_t low, int64_t high, int64_t *whole);
+int kvs_json_integer(const cJSON *value, int64_t low, int64_t high, int64_t *whole);
 
 /* A key's value of one kind, within bounds. Absent or null gives the fallback; where there is none (_need_), KVS_INPUT.
  */

@@ -49,7 +49,7 @@ static kvs_status read_shape(const char *path, const cJSON *entry, kvs_stored_te
         int64_t length;
         if (tensor->rank == KVS_TENSOR_MAX_RANK)
             return kvs_fail(error, KVS_INPUT, path, entry->string, "has more than %d dimensions", KVS_TENSOR_MAX_RANK);
-        if (kvs_json_whole(item, 0, INT64_C(1) << 52, &length))
+        if (kvs_json_integer(item, 0, INT64_C(1) << 52, &length))
             return kvs_fail(error, KVS_INPUT, path, entry->string, "has a dimension that is no whole number");
         tensor->shape[tensor->rank++] = length;
         if (__builtin_mul_overflow(tensor->elements, (size_t)length, &tensor->elements))
@@ -64,8 +64,8 @@ static kvs_status read_offsets(const char *path, const cJSON *entry, size_t elem
     int64_t begin, end;
     size_t bytes;
     if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 ||
-        kvs_json_whole(offsets->child, 0, INT64_MAX, &begin) ||
-        kvs_json_whole(offsets->child->next, 0, INT64_MAX, &end))
+        kvs_json_integer(offsets->child, 0, INT64_MAX, &begin) ||
+        kvs_json_integer(offsets->child->next, 0, INT64_MAX, &end))
         return kvs_fail(error, KVS_INPUT, path, entry->string, "has no data_offsets of two whole numbers");
     if (begin > end || (uint64_t)end > data_bytes)
         return kvs_fail(error, KVS_INPUT, path, entry->string,
