@@ -5,6 +5,7 @@ extern const kvs_command kvs_command_alloc;
 extern const kvs_command kvs_command_bench;
 extern const kvs_command kvs_command_eval;
 extern const kvs_command kvs_command_import;
+extern const kvs_command kvs_command_layouts;
 extern const kvs_command kvs_command_list;
 
 const kvs_command *const kvs_commands[] = {
@@ -12,6 +13,7 @@ const kvs_command *const kvs_commands[] = {
     &kvs_command_bench,
     &kvs_command_eval,
     &kvs_command_import,
+    &kvs_command_layouts,
     &kvs_command_list,
     NULL,
 };
