@@ -7,6 +7,7 @@ extern const kvs_command kvs_command_eval;
 extern const kvs_command kvs_command_import;
 extern const kvs_command kvs_command_layouts;
 extern const kvs_command kvs_command_list;
+extern const kvs_command kvs_command_plot;
 
 const kvs_command *const kvs_commands[] = {
     &kvs_command_alloc,
@@ -15,5 +16,6 @@ const kvs_command *const kvs_commands[] = {
     &kvs_command_import,
     &kvs_command_layouts,
     &kvs_command_list,
+    &kvs_command_plot,
     NULL,
 };

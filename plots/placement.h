@@ -1,0 +1,34 @@
+/* placement.h: where the labels of points go, so that they cover neither points nor one another. */
+#ifndef KVS_PLOTS_PLACEMENT_H
+#define KVS_PLOTS_PLACEMENT_H
+
+#include "plots/style.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kvs_placed {
+    double x, y;      /* the point it names, in pixels */
+    double width;     /* of the text */
+    kvs_box box;      /* out: where the text goes */
+    int needs_leader; /* out: far enough from its point to want a line to it, which ends at: */
+    double leader_x, leader_y;
+} kvs_placed;
+
+/* What labels keep clear of: points, and a line through some of them; x and y in turn, in pixels. */
+typedef struct kvs_obstacles {
+    const double *points, *line;
+    int points_count, line_count;
+} kvs_obstacles;
+
+/* Places the labels one after the other, each where it costs least: leaving the panel, covering an earlier label and
+ * crossing its leader cost most, then covering a point or the line, then distance. The same input gives the same
+ * places. text_height: of every label, in pixels. */
+void kvs_place_labels(kvs_box panel, double text_height, const kvs_obstacles *obstacles, kvs_placed *labels,
+                      int labels_count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

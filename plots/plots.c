@@ -1,0 +1,16 @@
+/* plots.c: the list of plots. A new one is a file here and a line in each half of this list. */
+#include <string.h>
+
+#include "plots/plot.h"
+
+extern const kvs_plot_type kvs_plot_frontier, kvs_plot_heads, kvs_plot_channels, kvs_plot_memory;
+
+const kvs_plot_type *const kvs_plot_types[] = {
+    &kvs_plot_frontier, &kvs_plot_heads, &kvs_plot_channels, &kvs_plot_memory, NULL,
+};
+
+const kvs_plot_type *kvs_plot_type_find(const char *name) {
+    for (int i = 0; kvs_plot_types[i] != NULL; i++)
+        if (strcmp(kvs_plot_types[i]->name, name) == 0) return kvs_plot_types[i];
+    return NULL;
+}

@@ -1,0 +1,494 @@
+/* test_plots.c: do plots say what the results say, the same every time, and nothing that a file tells gnuplot to do? */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "plots/labels.h"
+#include "plots/measure.h"
+#include "plots/pareto.h"
+#include "plots/placement.h"
+#include "plots/plot.h"
+#include "plots/style.h"
+#include "tests/unit/plot_results.h"
+
+static char folder[] = "/tmp/kvs_plots_XXXXXX";
+
+static char *read_file(const char *name, const char *suffix, size_t *bytes) {
+    char path[200];
+    snprintf(path, sizeof path, "%s/%s%s", folder, name, suffix);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    char *text = malloc(1 << 23);
+    assert_non_null(text);
+    *bytes = fread(text, 1, (1 << 23) - 1, file);
+    text[*bytes] = '\0';
+    fclose(file);
+    return text;
+}
+
+static kvs_status compose(const kvs_plot_type *type, const kvs_results *results, const char *params, kvs_figure *figure,
+                          kvs_error *error) {
+    double config[16];
+    assert_true(type->config_bytes <= sizeof config);
+    kvs_params_defaults(type->params, config);
+    kvs_status status = kvs_params_parse(type->params, type->name, params, config, error);
+    assert_int_equal(status, KVS_OK);
+    return kvs_figure_compose(type, results, config, figure, error);
+}
+
+static int have_gnuplot(void) {
+    return access("/usr/bin/gnuplot", X_OK) == 0 || access("/usr/local/bin/gnuplot", X_OK) == 0;
+}
+
+/* --- the frontier ------------------------------------------------------------------------------------------------- */
+
+static int beaten(const double *a, const double *b, int count, int i) {
+    for (int k = 0; k < count; k++)
+        if (a[k] <= a[i] && b[k] <= b[i] && (a[k] < a[i] || b[k] < b[i])) return 1;
+    return isnan(a[i]) || isnan(b[i]);
+}
+
+static void pareto_equals_brute_force(void **state) {
+    (void)state;
+    for (uint64_t seed = 0; seed < 400; seed++) {
+        double a[40], b[40];
+        int order[40], count = (int)(seed % 41);
+        for (int i = 0; i < count; i++) { /* few distinct values, so that there are ties */
+            a[i] = (double)(kvs_random_bits(seed, (uint64_t)i) % 12);
+            b[i] = (double)(kvs_random_bits(seed + 1000, (uint64_t)i) % 12);
+            if (kvs_random_bits(seed + 2000, (uint64_t)i) % 9 == 0) b[i] = NAN;
+        }
+        int on = kvs_pareto(a, b, count, order), expected = 0;
+        for (int i = 0; i < count; i++) expected += !beaten(a, b, count, i);
+        assert_int_equal(on, expected);
+        uint64_t seen = 0;
+        for (int k = 0; k < count; k++) {
+            seen |= UINT64_C(1) << order[k];
+            assert_int_equal(beaten(a, b, count, order[k]), k >= on);
+            if (k > 0 && k < on) assert_true(a[order[k]] >= a[order[k - 1]] && b[order[k]] <= b[order[k - 1]]);
+        }
+        assert_true(seen == (UINT64_C(1) << count) - 1);
+    }
+}
+
+static int boxes_overlap(kvs_box a, kvs_box b) {
+    return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+}
+
+static void labels_keep_apart(void **state) {
+    (void)state;
+    enum { POINTS = 14 };
+    const kvs_box panel = {70, 20, 780, 350};
+    double points[2 * POINTS];
+    kvs_placed labels[POINTS];
+    for (int i = 0; i < POINTS; i++) { /* steep, and closer to one another than labels are high */
+        points[2 * i] = 250 + 6.0 * i;
+        points[2 * i + 1] = 60 + 11.0 * i;
+        labels[i] = (kvs_placed){.x = points[2 * i], .y = points[2 * i + 1], .width = 150};
+    }
+    kvs_place_labels(panel, 15, &(kvs_obstacles){points, points, POINTS, POINTS}, labels, POINTS);
+    for (int i = 0; i < POINTS; i++) {
+        kvs_box box = labels[i].box;
+        assert_true(box.left >= panel.left && box.right <= panel.right && box.top >= panel.top &&
+                    box.bottom <= panel.bottom);
+        for (int k = 0; k < POINTS; k++) {
+            kvs_box point = {points[2 * k] - 4, points[2 * k + 1] - 4, points[2 * k] + 4, points[2 * k + 1] + 4};
+            assert_false(boxes_overlap(box, point));
+            if (k != i) assert_false(boxes_overlap(box, labels[k].box));
+        }
+    }
+}
+
+/* The frontier's .csv against brute force over the results themselves. */
+static void frontier_csv_says_what_results_say(void **state) {
+    (void)state;
+    kvs_results results = example_results();
+    kvs_figure figure;
+    assert_int_equal(compose(kvs_plot_type_find("frontier"), &results, "", &figure, NULL), KVS_OK);
+    const char *line = strchr(figure.csv_text, '\n') + 1;
+    int rows = 0;
+    for (; *line != '\0'; line = strchr(line, '\n') + 1, rows++) {
+        int trace, on, family;
+        double memory, error, a[64], b[64];
+        char scheme[96];
+        assert_int_equal(sscanf(line, "%d,%d,%d,%lf,%lf,\"%95[^\"]\"", &trace, &on, &family, &memory, &error, scheme),
+                         6);
+        int count = 0, own = -1;
+        for (int i = 0; i < results.results_count; i++) {
+            const kvs_result *result = &results.results[i];
+            if (result->trace != trace) continue;
+            if (strcmp(result->scheme, scheme) == 0) own = count;
+            a[count] = result->effective_bits;
+            b[count++] = result->errors.attention_output_rel_l2.mean;
+        }
+        assert_true(own >= 0);
+        assert_true(fabs(a[own] - memory) < 1e-8 * memory && fabs(b[own] - error) <= 1e-8 * error);
+        assert_int_equal(on, !beaten(a, b, count, own));
+    }
+    assert_int_equal(rows, results.results_count);
+    kvs_figure_clear(&figure);
+    kvs_results_clear(&results);
+}
+
+static void names_leave_out_what_is_common(void **state) {
+    (void)state;
+    char scheme[][64] = {"fp16", "kitty:boost=0.25,rank=magnitude,sink=32", "kitty:boost=0.5,rank=magnitude,sink=32",
+                         "kitty:rank=range,sink=32", "kivi:bits=2,sink=0"};
+    static const char *const texts[] = {"fp16", "kitty boost=0.25 magnitude", "kitty boost=0.5 magnitude",
+                                        "kitty range", "kivi bits=2 sink=0"};
+    kvs_result rows[5] = {{0}};
+    for (int i = 0; i < 5; i++) rows[i].scheme = scheme[i];
+    kvs_results results = {.results_count = 5, .results = rows};
+    kvs_scheme_labels labels;
+    assert_int_equal(kvs_scheme_labels_make(&results, &labels, NULL), KVS_OK);
+    for (int i = 0; i < 5; i++) assert_string_equal(labels.labels[i].text, texts[i]);
+    assert_int_equal(labels.families_count, 3);
+    assert_string_equal(labels.families[1].name, "kitty");
+    assert_string_equal(labels.families[1].common, "sink=32");
+    assert_string_equal(labels.families[2].common, "");
+    kvs_scheme_labels_clear(&labels);
+}
+
+/* --- the other tables --------------------------------------------------------------------------------------------- */
+
+static void memory_csv_adds_up(void **state) {
+    (void)state;
+    kvs_results results = example_results();
+    kvs_figure figure;
+    assert_int_equal(compose(kvs_plot_type_find("memory"), &results, "panels=24", &figure, NULL), KVS_OK);
+    const char *line = strchr(figure.csv_text, '\n') + 1;
+    int rows = 0;
+    for (; *line != '\0'; line = strchr(line, '\n') + 1, rows++) {
+        long long tokens;
+        double payload, metadata, residual, padding, full;
+        char scheme[96], model[32];
+        assert_int_equal(sscanf(line, "%*d,%lld,%lf,%lf,%lf,%lf,%lf,\"%95[^\"]\",\"%31[^\"]\"", &tokens, &payload,
+                                &metadata, &residual, &padding, &full, scheme, model),
+                         8);
+        assert_true(full == 16);
+        int i = 0;
+        while (strcmp(results.results[i].scheme, scheme) != 0) i++;
+        double stored = (double)(tokens < 160 ? 0 : tokens - 160) / (double)tokens;
+        double bits = results.results[i].effective_bits - 0.9; /* as plot_results.h makes them */
+        double expected = bits * stored + 16 * (1 - stored) + 8 * 0.05 * stored / 8;
+        assert_true(fabs(payload + metadata + residual + padding - expected) < 1e-6);
+    }
+    assert_true(rows >= 11 * 12);
+    kvs_figure_clear(&figure);
+    kvs_results_clear(&results);
+}
+
+static void channels_csv_has_every_channel(void **state) {
+    (void)state;
+    kvs_results results = example_results();
+    kvs_figure figure;
+    assert_int_equal(compose(kvs_plot_type_find("channels"), &results, "", &figure, NULL), KVS_OK);
+    const char *line = strchr(figure.csv_text, '\n') + 1;
+    for (int t = 0; t < results.traces_count; t++) {
+        const kvs_trace_summary *trace = &results.traces[t];
+        for (int i = 0; i < trace->layers * trace->kv_heads * trace->head_dim; i++) {
+            int own, layer, head, row, channel;
+            double v[4];
+            assert_int_equal(sscanf(line, "%d,%d,%d,%d,%d,%lf,%lf,%lf,%lf", &own, &layer, &head, &row, &channel, &v[0],
+                                    &v[1], &v[2], &v[3]),
+                             9);
+            assert_int_equal(own, t);
+            assert_int_equal((layer * trace->kv_heads + head) * trace->head_dim + channel, i);
+            assert_int_equal(row, layer * trace->kv_heads + head);
+            const kvs_channel_statistics *c = &trace->channels;
+            const float expected[] = {c->k_magnitude[i], c->v_magnitude[i], c->k_range[i], c->v_range[i]};
+            for (int q = 0; q < 4; q++) assert_true(fabs(v[q] - (double)expected[q]) <= 1e-8 * v[q]);
+            line = strchr(line, '\n') + 1;
+        }
+    }
+    assert_int_equal(*line, '\0');
+    kvs_figure_clear(&figure);
+    kvs_results_clear(&results);
+}
+
+static void heads_csv_follows_the_measure(void **state) {
+    (void)state;
+    kvs_results results = example_results();
+    results.results_count = 2; /* fp16, which is left out, and int at 2 bits */
+    kvs_figure figure;
+    assert_int_equal(compose(kvs_plot_type_find("heads"), &results, "error=attention_kl,statistic=p99", &figure, NULL),
+                     KVS_OK);
+    const kvs_result *result = &results.results[1];
+    const char *line = strchr(figure.csv_text, '\n') + 1;
+    for (int i = 0; i < result->heads_count; i++, line = strchr(line, '\n') + 1) {
+        int layer, head;
+        double error;
+        assert_int_equal(sscanf(line, "0,%d,%d,%lf,\"int:bits=2\"", &layer, &head, &error), 3);
+        assert_int_equal(layer * results.traces[0].kv_heads + head, i);
+        assert_true(fabs(error - result->heads[i].errors.attention_kl.p99) <= 1e-8 * error);
+    }
+    assert_int_equal(*line, '\0');
+    kvs_figure_clear(&figure);
+    results.results_count = EXAMPLE_TRACES * EXAMPLE_SCHEMES;
+    kvs_results_clear(&results);
+}
+
+/* --- what is missing ---------------------------------------------------------------------------------------------- */
+
+static void missing_numbers_are_named(void **state) {
+    (void)state;
+    static const char *const objects[][2] = {
+        {"frontier", "attention_output_rel_l2"}, {"heads", "layers"}, {"channels", "channels"}, {"memory", "memory"}};
+    kvs_results results = example_results();
+    for (int t = 0; t < results.traces_count; t++) {
+        free(results.traces[t].channels.v_range);
+        results.traces[t].channels.v_range = NULL;
+    }
+    for (int i = 0; i < results.results_count; i++) {
+        results.results[i].errors.attention_output_rel_l2.mean = NAN;
+        results.results[i].heads_count = results.results[i].memory_count = 0;
+    }
+    for (int i = 0; i < 4; i++) {
+        kvs_figure figure;
+        kvs_error error = {0};
+        assert_int_equal(compose(kvs_plot_type_find(objects[i][0]), &results, "", &figure, &error), KVS_INPUT);
+        assert_string_equal(error.object, objects[i][1]);
+        assert_null(figure.csv_text);
+    }
+    kvs_figure figure;
+    kvs_error error = {0};
+    assert_int_equal(
+        compose(kvs_plot_type_find("frontier"), &results, "error=key_rel_l2,statistic=p99", &figure, &error),
+        KVS_USAGE);
+    results.results[3].trace = 7;
+    assert_int_equal(compose(kvs_plot_type_find("memory"), &results, "", &figure, &error), KVS_INPUT);
+    kvs_results_clear(&results);
+}
+
+/* One layer, one head, one scheme, two channels: nothing to compare, and still pictures. */
+static void smallest_results_are_drawn(void **state) {
+    (void)state;
+    if (!have_gnuplot()) skip();
+    kvs_results results = example_results();
+    kvs_trace_summary *trace = &results.traces[0];
+    trace->layers = trace->kv_heads = 1;
+    trace->head_dim = 2;
+    results.traces_count = results.results_count = 1;
+    results.results[0].heads_count = 1;
+    results.results[0].heads[0].errors.attention_output_rel_l2.mean = 1e-4;
+    results.results[0].memory_count = 2;
+    for (int i = 0; kvs_plot_types[i] != NULL; i++) {
+        kvs_figure figure;
+        kvs_error error = {0};
+        assert_int_equal(compose(kvs_plot_types[i], &results, "", &figure, &error), KVS_OK);
+        assert_int_equal(kvs_figure_write(&figure, folder, &error), KVS_OK);
+        kvs_status status = kvs_figure_draw(&figure, folder, &error);
+        assert_string_equal(error.rule, "");
+        assert_int_equal(status, KVS_OK);
+        kvs_figure_clear(&figure);
+    }
+    results.traces_count = EXAMPLE_TRACES;
+    results.results_count = EXAMPLE_TRACES * EXAMPLE_SCHEMES;
+    kvs_results_clear(&results);
+}
+
+/* --- texts from files --------------------------------------------------------------------------------------------- */
+
+static void quoting_leaves_nothing_to_gnuplot(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *quoted;
+    } cases[] = {
+        {"plain", "'plain'"},
+        {"it's", "'it\xe2\x80\x99s'"},
+        {"a\nb\tc\x7f", "'a b c '"},
+        {"\\n`touch x`\"$(x)\"@m", "'\\n`touch x`\"$(x)\"@m'"},
+        {"caf\xc3\xa9 \xe2\x80\xa6", "'caf\xc3\xa9 \xe2\x80\xa6'"},
+        {"\xff\xc3(\xc0\x80\xed\xa0\x80\xf5\x80\x80\x80\xc2\x85", "'  (             '"},
+        {"", "''"},
+        {NULL, "''"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = NULL;
+        size_t bytes;
+        FILE *file = open_memstream(&text, &bytes);
+        kvs_style_quote(file, cases[i].text);
+        fclose(file);
+        if (i != 5) assert_string_equal(text, cases[i].quoted);
+        for (const char *c = text; *c; c++) assert_true((unsigned char)*c >= 0x20);
+        free(text);
+    }
+}
+
+/* What an XML reader makes of the SVG's text, for the characters that gnuplot escapes. */
+static int svg_shows(const char *svg, const char *text) {
+    char expected[512] = "";
+    for (; *text != '\0'; text++) {
+        size_t used = strlen(expected);
+        const char *escaped = *text == '&' ? "&amp;" : *text == '<' ? "&lt;" : *text == '\'' ? "\xe2\x80\x99" : NULL;
+        if (escaped != NULL)
+            snprintf(expected + used, sizeof expected - used, "%s", escaped);
+        else
+            snprintf(expected + used, sizeof expected - used, "%c", *text);
+    }
+    return strstr(svg, expected) != NULL;
+}
+
+static void hostile_names_are_only_shown(void **state) {
+    (void)state;
+    static const char *const names[] = {
+        "'; system(\"touch x\"); set label '",
+        "`touch x` @m ${y} \"q\"",
+        "a_b^c {/=40 d} & <e> %s #",
+        "\\",
+        "\\'\n!touch x\n",
+    };
+    if (!have_gnuplot()) skip();
+    kvs_results results = example_results();
+    for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
+        free(results.traces[0].model_name);
+        free(results.results[1].scheme);
+        results.traces[0].model_name = strdup(names[n]);
+        results.results[1].scheme = strdup(names[n]);
+        for (int i = 0; kvs_plot_types[i] != NULL; i++) {
+            kvs_figure figure;
+            kvs_error error = {0};
+            assert_int_equal(compose(kvs_plot_types[i], &results, "", &figure, &error), KVS_OK);
+            assert_int_equal(kvs_figure_write(&figure, folder, &error), KVS_OK);
+            kvs_status status = kvs_figure_draw(&figure, folder, &error);
+            assert_string_equal(error.rule, "");
+            assert_int_equal(status, KVS_OK);
+            size_t bytes;
+            char *svg = read_file(kvs_plot_types[i]->name, ".svg", &bytes);
+            if (n < 4 && kvs_plot_types[i] == kvs_plot_type_find("channels")) assert_true(svg_shows(svg, names[n]));
+            free(svg);
+            kvs_figure_clear(&figure);
+        }
+        char made[200];
+        snprintf(made, sizeof made, "%s/x", folder);
+        assert_int_equal(access(made, F_OK), -1);
+        assert_int_equal(access("x", F_OK), -1);
+    }
+    kvs_results_clear(&results);
+}
+
+/* --- pictures ----------------------------------------------------------------------------------------------------- */
+
+static void pictures_are_the_same_every_time(void **state) {
+    (void)state;
+    if (!have_gnuplot()) skip();
+    kvs_results results = example_results();
+    for (int i = 0; kvs_plot_types[i] != NULL; i++) {
+        const char *name = kvs_plot_types[i]->name;
+        char *svg[2], *png;
+        size_t bytes[2], png_bytes;
+        for (int run = 0; run < 2; run++) {
+            kvs_figure figure;
+            kvs_error error = {0};
+            assert_int_equal(compose(kvs_plot_types[i], &results, "", &figure, &error), KVS_OK);
+            assert_int_equal(kvs_figure_write(&figure, folder, &error), KVS_OK);
+            assert_null(strstr(figure.gp_text, folder)); /* relative paths only: the folder may move */
+            assert_int_equal(kvs_figure_draw(&figure, folder, &error), KVS_OK);
+            kvs_figure_clear(&figure);
+            svg[run] = read_file(name, ".svg", &bytes[run]);
+        }
+        assert_true(bytes[0] > 5000 && bytes[0] == bytes[1]);
+        assert_memory_equal(svg[0], svg[1], bytes[0]);
+        png = read_file(name, ".png", &png_bytes);
+        assert_true(png_bytes > 5000);
+        assert_memory_equal(png, "\x89PNG", 4);
+        assert_int_equal((unsigned char)png[18] * 256 + (unsigned char)png[19], 1600); /* twice the SVG's 800 */
+        free(svg[0]);
+        free(svg[1]);
+        free(png);
+    }
+    kvs_results_clear(&results);
+}
+
+/* --- gnuplot missing or failing ----------------------------------------------------------------------------------- */
+
+static void write_program(const char *path, const char *text) {
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+    assert_int_equal(chmod(path, 0755), 0);
+}
+
+static void gnuplot_missing_or_failing_is_said(void **state) {
+    (void)state;
+    kvs_results results = example_results();
+    kvs_figure figure;
+    kvs_error error = {0};
+    char path[300], *before = strdup(getenv("PATH"));
+    assert_int_equal(compose(kvs_plot_type_find("heads"), &results, "", &figure, &error), KVS_OK);
+    assert_int_equal(kvs_figure_write(&figure, folder, &error), KVS_OK);
+    setenv("PATH", folder, 1);
+    assert_int_equal(kvs_figure_draw(&figure, folder, &error), KVS_DEVICE);
+    assert_non_null(strstr(error.rule, "not installed"));
+    size_t bytes;
+    free(read_file("heads", ".csv", &bytes));
+    free(read_file("heads", ".gp", &bytes));
+
+    snprintf(path, sizeof path, "%s/gnuplot", folder);
+    write_program(path,
+                  "#!/bin/sh\necho >&2\necho 'set bogus' >&2\necho '\"heads.gp\" line 3: no such thing' >&2\nexit 1\n");
+    assert_int_equal(kvs_figure_draw(&figure, folder, &error), KVS_DEVICE);
+    assert_string_equal(error.rule, "gnuplot failed: \"heads.gp\" line 3: no such thing");
+    write_program(path, "#!/bin/sh\nexit 0\n");
+    assert_int_equal(kvs_figure_draw(&figure, folder, &error), KVS_DEVICE);
+    assert_non_null(strstr(error.rule, "did not write it"));
+    write_program(path, "#!/bin/sh\nwhile :; do echo much >&2; i=x$i; [ ${#i} -gt 20000 ] && exit 1; done\n");
+    assert_int_equal(kvs_figure_draw(&figure, folder, &error), KVS_DEVICE);
+    unlink(path);
+    setenv("PATH", before, 1);
+    free(before);
+
+    snprintf(path, sizeof path, "%s/heads.svg", folder);
+    unlink(path);
+    assert_int_equal(mkdir(path, 0777), 0);
+    assert_int_equal(kvs_figure_write(&figure, folder, &error), KVS_INPUT);
+    assert_string_equal(error.file, path);
+    rmdir(path);
+    kvs_figure_clear(&figure);
+    kvs_results_clear(&results);
+}
+
+static int make_folder(void **state) {
+    (void)state;
+    return mkdtemp(folder) == NULL;
+}
+
+static int remove_folder(void **state) {
+    (void)state;
+    static const char *const suffixes[] = {"csv", "gp", "svg", "png"};
+    char path[200];
+    for (int i = 0; kvs_plot_types[i] != NULL; i++)
+        for (int s = 0; s < 4; s++) {
+            snprintf(path, sizeof path, "%s/%s.%s", folder, kvs_plot_types[i]->name, suffixes[s]);
+            unlink(path);
+        }
+    return rmdir(folder); /* also: nothing else was left there */
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pareto_equals_brute_force),
+        cmocka_unit_test(labels_keep_apart),
+        cmocka_unit_test(frontier_csv_says_what_results_say),
+        cmocka_unit_test(names_leave_out_what_is_common),
+        cmocka_unit_test(memory_csv_adds_up),
+        cmocka_unit_test(channels_csv_has_every_channel),
+        cmocka_unit_test(heads_csv_follows_the_measure),
+        cmocka_unit_test(missing_numbers_are_named),
+        cmocka_unit_test(smallest_results_are_drawn),
+        cmocka_unit_test(quoting_leaves_nothing_to_gnuplot),
+        cmocka_unit_test(hostile_names_are_only_shown),
+        cmocka_unit_test(pictures_are_the_same_every_time),
+        cmocka_unit_test(gnuplot_missing_or_failing_is_said),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
