@@ -4,6 +4,7 @@
 extern const kvs_command kvs_command_alloc;
 extern const kvs_command kvs_command_bench;
 extern const kvs_command kvs_command_eval;
+extern const kvs_command kvs_command_gen;
 extern const kvs_command kvs_command_import;
 extern const kvs_command kvs_command_layouts;
 extern const kvs_command kvs_command_list;
@@ -15,6 +16,7 @@ const kvs_command *const kvs_commands[] = {
     &kvs_command_alloc,
     &kvs_command_bench,
     &kvs_command_eval,
+    &kvs_command_gen,
     &kvs_command_import,
     &kvs_command_layouts,
     &kvs_command_list,
