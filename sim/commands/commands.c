@@ -3,9 +3,11 @@
 
 extern const kvs_command kvs_command_alloc;
 extern const kvs_command kvs_command_bench;
+extern const kvs_command kvs_command_check;
 extern const kvs_command kvs_command_eval;
 extern const kvs_command kvs_command_gen;
 extern const kvs_command kvs_command_import;
+extern const kvs_command kvs_command_info;
 extern const kvs_command kvs_command_layouts;
 extern const kvs_command kvs_command_list;
 extern const kvs_command kvs_command_plot;
@@ -15,9 +17,11 @@ extern const kvs_command kvs_command_plot;
 const kvs_command *const kvs_commands[] = {
     &kvs_command_alloc,
     &kvs_command_bench,
+    &kvs_command_check,
     &kvs_command_eval,
     &kvs_command_gen,
     &kvs_command_import,
+    &kvs_command_info,
     &kvs_command_layouts,
     &kvs_command_list,
     &kvs_command_plot,

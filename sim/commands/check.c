@@ -1,0 +1,96 @@
+/* check.c: kvscope check: every rule of a file's format, its values included. */
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <omp.h>
+#include <stdio.h>
+
+#include "core/progress.h"
+#include "core/version.h"
+#include "sim/command.h"
+#include "traces/scan.h"
+
+typedef struct settings {
+    kvs_common common;
+} settings;
+
+static const kvs_option options[] = {{NULL, KVS_OPTION_FLAG, 0, NULL, NULL, 0, 0, NULL}};
+
+static void print_json(const char *path, const char *kind, cJSON *counts) {
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "command", "check");
+    cJSON_AddStringToObject(root, "version", KVS_VERSION);
+    cJSON_AddStringToObject(root, "path", path);
+    cJSON_AddStringToObject(root, "kind", kind);
+    cJSON_AddBoolToObject(root, "ok", 1);
+    cJSON_AddItemToObject(root, "checked", counts);
+    char *text = cJSON_Print(root);
+    cJSON_Delete(root);
+    if (text != NULL) puts(text);
+    cJSON_free(text);
+}
+
+static void print_trace(const kvs_trace *trace, const settings *s) {
+    const char *path = kvs_trace_path(trace);
+    const kvs_trace_header *h = kvs_trace_header_of(trace);
+    int64_t tokens = 0, queries = 0, values = 0;
+    int cross = 0, sequences = kvs_trace_sequences(trace);
+    for (int i = 0; i < sequences; i++) {
+        const kvs_sequence *q = kvs_trace_sequence(trace, i);
+        tokens += q->tokens;
+        queries += q->queries;
+        cross += q->has_cross;
+    }
+    values = (2 * h->kv_heads * tokens + h->query_heads * queries) * h->layers * h->head_dim;
+    if (s->common.json) {
+        cJSON *counts = cJSON_CreateObject();
+        cJSON_AddNumberToObject(counts, "sequences", sequences);
+        cJSON_AddNumberToObject(counts, "tokens", (double)tokens);
+        cJSON_AddNumberToObject(counts, "queries", (double)queries);
+        cJSON_AddNumberToObject(counts, "values", (double)values);
+        cJSON_AddNumberToObject(counts, "unread_cross_groups", cross);
+        print_json(path, "trace", counts);
+    } else if (!s->common.quiet) {
+        printf("%s: ok, %d sequences, %" PRId64 " tokens, %" PRId64 " queries, %" PRId64 " values, all finite\n", path,
+               sequences, tokens, queries, values);
+        if (cross > 0) printf("%s: %d cross groups are not supported and were not read\n", path, cross);
+    }
+}
+
+static kvs_status check_trace(const char *path, const settings *s, kvs_error *error) {
+    kvs_trace *trace;
+    KVS_TRY(kvs_trace_open(path, &trace, error));
+    int threads = s->common.threads > 0 ? (int)s->common.threads : omp_get_max_threads();
+    kvs_scan scan = {.tensors = 7, .threads = threads, .quiet = s->common.quiet};
+    kvs_status status = kvs_trace_scan(trace, &scan, error);
+    if (status == KVS_OK) print_trace(trace, s);
+    kvs_trace_close(trace);
+    return status;
+}
+
+/* The kinds of files, each with a look at the file that tells it from those below it; NULL takes what is left. */
+static const struct {
+    int (*probe)(const char *path);
+    kvs_status (*check)(const char *path, const settings *s, kvs_error *error);
+} kinds[] = {
+    {NULL, check_trace},
+};
+
+static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *error) {
+    const char *path = operands->texts[0];
+    int i = 0;
+    kvs_interrupt_catch();
+    while (kinds[i].probe != NULL && !kinds[i].probe(path)) i++;
+    return kinds[i].check(path, config, error);
+}
+
+const kvs_command kvs_command_check = {
+    .name = "check",
+    .arguments = "TRACE",
+    .summary = "validate a file against its format; exit 3 and one line on the first fault",
+    .details = "  kvscope check trace.h5\n",
+    .options = options,
+    .config_bytes = sizeof(settings),
+    .min_operands = 1,
+    .max_operands = 1,
+    .run = run,
+};
