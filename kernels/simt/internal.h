@@ -114,7 +114,7 @@ typedef struct kvs_simt_grid {
     const kvs_simt_launch *launch;
     kvs_simt_options options;
     uint64_t blocks, serial;
-    char kernel[96];
+    const char *kernel;    /* its name; outlives the launch */
     uint64_t failed_block; /* the lowest block with a fault; UINT64_MAX: none */
     kvs_simt_report report;
 } kvs_simt_grid;

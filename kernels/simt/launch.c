@@ -124,6 +124,27 @@ static void copy_kernel_name(const char *text, char *name, size_t bytes) {
     name[length] = '\0';
 }
 
+/* The one copy of a kernel's name: requests refer to it after the launch. NULL when memory is short. */
+static const char *keep_name(const char *name) {
+    static struct kept {
+        struct kept *next;
+        char name[96];
+    } * names;
+    const char *found = NULL;
+#pragma omp critical(kvs_simt_names)
+    {
+        struct kept *kept = names;
+        while (kept != NULL && strcmp(kept->name, name) != 0) kept = kept->next;
+        if (kept == NULL && (kept = malloc(sizeof *kept)) != NULL) {
+            snprintf(kept->name, sizeof kept->name, "%s", name);
+            kept->next = names;
+            names = kept;
+        }
+        if (kept != NULL) found = kept->name;
+    }
+    return found;
+}
+
 static int check_launch(const kvs_simt_launch *launch, const kvs_simt_options *options) {
     char text[128];
     kvs_dim3 grid = launch->grid, block = launch->block;
@@ -186,10 +207,11 @@ int kvs_simt_run(const kvs_simt_launch *launch) {
     kvs_simt_grid grid = {.launch = launch, .options = settings, .failed_block = UINT64_MAX};
     memset(&last_report, 0, sizeof last_report);
     last_report.warp = last_report.lane = -1;
-    copy_kernel_name(launch->text, grid.kernel, sizeof grid.kernel);
-    memcpy(last_report.kernel, grid.kernel, sizeof grid.kernel);
+    copy_kernel_name(launch->text, last_report.kernel, sizeof last_report.kernel);
     int bad = check_launch(launch, &settings);
     if (bad != 0) return bad;
+    grid.kernel = keep_name(last_report.kernel);
+    if (grid.kernel == NULL) return fail_launch(KVS_SIMT_BAD_LAUNCH, "out of memory");
     grid.blocks = (uint64_t)launch->grid.x * launch->grid.y * launch->grid.z;
     do grid.serial = __atomic_add_fetch(&serial, 1, __ATOMIC_RELAXED);
     while (grid.serial == 0);
@@ -203,7 +225,7 @@ int kvs_simt_run(const kvs_simt_launch *launch) {
     starved += !run_share(&grid, &turn);
     if (starved > 0) return fail_launch(KVS_SIMT_BAD_LAUNCH, "no memory for the threads of a block");
     if (grid.failed_block != UINT64_MAX) {
-        memcpy(grid.report.kernel, grid.kernel, sizeof grid.kernel);
+        snprintf(grid.report.kernel, sizeof grid.report.kernel, "%s", grid.kernel);
         last_report = grid.report;
         return (int)last_report.fault;
     }
