@@ -14,6 +14,7 @@ extern const kvs_command kvs_command_plot;
 
 /* One a line, so that two new ones do not conflict. */
 /* clang-format off */
+// clang-format off: one line a command
 const kvs_command *const kvs_commands[] = {
     &kvs_command_alloc,
     &kvs_command_bench,
@@ -27,4 +28,4 @@ const kvs_command *const kvs_commands[] = {
     &kvs_command_plot,
     NULL,
 };
-/* clang-format on */
+// clang-format on
