@@ -75,11 +75,11 @@ static head_bytes head_of(const kvs_format *format, int head, const uint8_t *con
     return bytes;
 }
 
-static void put(head_bytes bytes, const kvs_field *field, int token, int row, float value) {
+static void put(head_bytes bytes, const kvs_layout_field *field, int token, int row, float value) {
     kvs_write_bits(bytes.tensor[field->tensor], kvs_field_bit(field, token, row), 16, kvs_float_to_half(value));
 }
 
-static float get(head_bytes bytes, const kvs_field *field, int token, int row) {
+static float get(head_bytes bytes, const kvs_layout_field *field, int token, int row) {
     return kvs_half_to_float(
         (uint16_t)kvs_read_bits(bytes.tensor[field->tensor], kvs_field_bit(field, token, row), 16));
 }

@@ -37,12 +37,12 @@ typedef struct kvs_page_shape {
 
 /* Positions of one kind of thing: base + the strides of the bits set in token and row. All in bits. A row is a channel,
  * or its place in the order that the layout gives the channels. */
-typedef struct kvs_field {
+typedef struct kvs_layout_field {
     uint32_t base, token[8], row[8];
     int width, tensor;
-} kvs_field;
+} kvs_layout_field;
 
-KVS_HD uint32_t kvs_field_bit(const kvs_field *field, int token, int row) {
+KVS_HD uint32_t kvs_field_bit(const kvs_layout_field *field, int token, int row) {
     uint32_t bit = field->base;
     for (int i = 0; i < 8; i++)
         bit += ((uint32_t)(token >> i) & 1u) * field->token[i] + ((uint32_t)(row >> i) & 1u) * field->row[i];
@@ -75,9 +75,9 @@ typedef struct kvs_format {
     kvs_key_form keys;
     kvs_index_form index;
     int sorted; /* rows are channels in the order of kvs_order_channels; otherwise row = channel */
-    kvs_field key,
+    kvs_layout_field key,
         key_more; /* codes: all, or the low plane, or those at `bits`; and the further planes or boosted ones */
-    kvs_field key_scale, key_zero, value, value_scale, value_zero;
+    kvs_layout_field key_scale, key_zero, value, value_scale, value_zero;
     uint32_t plane_bits;         /* from one further plane to the next */
     uint32_t boosted_extra_bits; /* scattered: what a boosted channel takes more than the others */
     int wide_rows;               /* fragment: rows below this are stored at boost_bits */

@@ -1,7 +1,7 @@
 #include "kernels/layouts/arrange.h"
 
-kvs_field kvs_linear_field(uint32_t base, int width, uint32_t token_stride, uint32_t row_stride) {
-    kvs_field field = {.base = base, .width = width};
+kvs_layout_field kvs_linear_field(uint32_t base, int width, uint32_t token_stride, uint32_t row_stride) {
+    kvs_layout_field field = {.base = base, .width = width};
     for (int i = 0; i < 8; i++) {
         field.token[i] = token_stride << i;
         field.row[i] = row_stride << i;

@@ -5,7 +5,7 @@
 #include "kernels/layout.h"
 
 /* A field whose position is linear in token and row. Strides in bits. */
-kvs_field kvs_linear_field(uint32_t base, int width, uint32_t token_stride, uint32_t row_stride);
+kvs_layout_field kvs_linear_field(uint32_t base, int width, uint32_t token_stride, uint32_t row_stride);
 
 /* Appends a section of `bits` bits to tensor x of the head's page, at a multiple of `alignment` bytes; returns where it
  * begins, in bits. */

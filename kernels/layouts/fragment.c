@@ -32,9 +32,9 @@ static uint32_t word_bit(word_strides s, uint32_t word) {
 }
 
 /* Codes of `width` bits, `words` words a lane and step of 16 channels. */
-static kvs_field key_field(uint32_t base, int width, uint32_t words) {
+static kvs_layout_field key_field(uint32_t base, int width, uint32_t words) {
     word_strides s = strides_of(words);
-    kvs_field field = {.base = base, .width = width};
+    kvs_layout_field field = {.base = base, .width = width};
     field.row[0] = 16;
     field.row[1] = s.lane;
     field.row[2] = 2 * s.lane;
@@ -47,9 +47,9 @@ static kvs_field key_field(uint32_t base, int width, uint32_t words) {
     return field;
 }
 
-static kvs_field value_field(uint32_t base, int width, uint32_t words) {
+static kvs_layout_field value_field(uint32_t base, int width, uint32_t words) {
     word_strides s = strides_of(words);
-    kvs_field field = {.base = base, .width = width};
+    kvs_layout_field field = {.base = base, .width = width};
     field.token[0] = 16;
     field.token[1] = s.lane;
     field.token[2] = 2 * s.lane;
@@ -88,7 +88,7 @@ static void append_keys(kvs_format *format) {
 /* Per step and q: the scales of channels 2q, 2q + 1, 2q + 8, 2q + 9, then their zeros: 16 bytes, one access. */
 static void append_key_meta(kvs_format *format) {
     uint32_t begin = kvs_append(format, "key scale, zero", 0, 32u * (uint32_t)format->shape.head_dim, 16);
-    kvs_field field = {.base = begin, .width = 16, .row = {16, 128, 256, 32, 512, 1024, 2048, 4096}};
+    kvs_layout_field field = {.base = begin, .width = 16, .row = {16, 128, 256, 32, 512, 1024, 2048, 4096}};
     format->key_scale = format->key_zero = field;
     format->key_zero.base = begin + 64;
 }
@@ -96,7 +96,7 @@ static void append_key_meta(kvs_format *format) {
 /* Per 32 tokens and g: scale and zero of tokens g, g + 8, g + 16, g + 24: 16 bytes, one access. */
 static void append_value_meta(kvs_format *format) {
     uint32_t begin = kvs_append(format, "value scale, zero", 0, 32u * (uint32_t)format->shape.page_tokens, 16);
-    kvs_field field = {.base = begin, .width = 16, .token = {128, 256, 512, 32, 64, 1024, 2048, 4096}};
+    kvs_layout_field field = {.base = begin, .width = 16, .token = {128, 256, 512, 32, 64, 1024, 2048, 4096}};
     format->value_scale = format->value_zero = field;
     format->value_zero.base = begin + 16;
 }
