@@ -110,7 +110,9 @@ bench: ## set up, build, and compare speed with memcpy and with NumPy in one run
 	@B=$(B) PYTHON=$(PYTHON) tools/bench.sh
 
 install: all ## install into PREFIX (default /usr/local)
-	@B=$(B) PREFIX=$(DESTDIR)$(PREFIX) HEADERS="$(HEADERS)" tools/install.sh
+	@B=$(B) PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" HEADERS="$(filter-out kernels/simt/%,$(HEADERS))" \
+	    PACKAGES="$(PACKAGES)" SYSTEM_LIBS="$(filter-out $(shell $(PKG_CONFIG) --libs $(PACKAGES)),$(LDFLAGS) $(LDLIBS))" \
+	    tools/install.sh
 
 format: ## format all sources in place
 	clang-format -i $$(git ls-files -co --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
