@@ -50,13 +50,13 @@ static int is_boosted(const kvs_format *format, const uint8_t *ranks, int channe
     return count == format->shape.head_dim || (count > 0 && ranks[channel] < count);
 }
 
-void kvs_order_channels(const kvs_format *format, const uint8_t *ranks, kvs_channel *channels) {
+void kvs_order_channels(const kvs_format *format, const uint8_t *ranks, kvs_channel_place *channels) {
     int head_dim = format->shape.head_dim, count = format->shape.boost_channels, before = 0;
     for (int d = 0; d < head_dim; d++) {
         int boosted = is_boosted(format, ranks, d);
         int row = boosted ? (ranks != NULL && count < head_dim ? ranks[d] : d) : count;
         if (format->sorted) row = boosted ? before : count + d - before;
-        channels[d] = (kvs_channel){boosted, row, before};
+        channels[d] = (kvs_channel_place){boosted, row, before};
         before += boosted;
     }
 }
@@ -84,7 +84,7 @@ static float get(head_bytes bytes, const kvs_layout_field *field, int token, int
         (uint16_t)kvs_read_bits(bytes.tensor[field->tensor], kvs_field_bit(field, token, row), 16));
 }
 
-static void put_index(const kvs_format *format, const kvs_channel *channels, uint8_t *index) {
+static void put_index(const kvs_format *format, const kvs_channel_place *channels, uint8_t *index) {
     for (int d = 0; d < format->shape.head_dim; d++) {
         if (format->index == KVS_INDEX_RANKS) index[d] = (uint8_t)channels[d].row;
         if (format->index == KVS_INDEX_CHANNELS) index[channels[d].row] = (uint8_t)d;
@@ -108,7 +108,7 @@ static void get_ranks(const kvs_format *format, const uint8_t *index, uint8_t *r
  */
 
 void kvs_pack_keys(const kvs_format *format, int head, const kvs_page *page, uint8_t *const tensors[2]) {
-    kvs_channel channels[KVS_MAX_HEAD_DIM];
+    kvs_channel_place channels[KVS_MAX_HEAD_DIM];
     int head_dim = format->shape.head_dim;
     head_bytes bytes = head_of(format, head, (const uint8_t *const *)tensors);
     kvs_order_channels(format, page->ranks, channels);
@@ -128,7 +128,7 @@ void kvs_pack_keys(const kvs_format *format, int head, const kvs_page *page, uin
 }
 
 void kvs_unpack_keys(const kvs_format *format, int head, const uint8_t *const tensors[2], kvs_page *page) {
-    kvs_channel channels[KVS_MAX_HEAD_DIM];
+    kvs_channel_place channels[KVS_MAX_HEAD_DIM];
     int head_dim = format->shape.head_dim;
     head_bytes bytes = head_of(format, head, tensors);
     get_ranks(format, bytes.tensor[0] + format->index_byte, page->ranks);

@@ -90,11 +90,11 @@ typedef struct kvs_format {
 } kvs_format;
 
 /* What the place of a channel's codes depends on. */
-typedef struct kvs_channel {
+typedef struct kvs_channel_place {
     int boosted;
     int row;    /* planes: the row in the further planes; sorted: the row */
     int before; /* boosted channels before this one */
-} kvs_channel;
+} kvs_channel_place;
 
 /* A code is made of parts: bits [shift, shift + width) of it lie at `bit` of the head's page. */
 typedef struct kvs_place {
@@ -109,7 +109,7 @@ KVS_HD int kvs_key_bits(const kvs_format *format, int boosted) {
     return boosted ? format->shape.boost_bits : format->shape.bits;
 }
 
-KVS_HD kvs_place kvs_key_place(const kvs_format *format, int token, int channel, kvs_channel at) {
+KVS_HD kvs_place kvs_key_place(const kvs_format *format, int token, int channel, kvs_channel_place at) {
     kvs_place place;
     place.parts = 1;
     place.part[0].shift = 0;
@@ -146,7 +146,7 @@ KVS_HD kvs_place kvs_key_place(const kvs_format *format, int token, int channel,
 }
 
 /* The row of a channel in key_scale and key_zero. */
-KVS_HD int kvs_meta_row(const kvs_format *format, int channel, kvs_channel at) {
+KVS_HD int kvs_meta_row(const kvs_format *format, int channel, kvs_channel_place at) {
     return format->sorted ? at.row : channel;
 }
 
@@ -192,7 +192,7 @@ KVS_MUST_CHECK kvs_status kvs_format_make(const kvs_layout *layout, const kvs_pa
 /* Where the channels of a page stand. ranks [head_dim] as in kvs_coded: the rank of a boosted channel, boost_channels
  * for the others; NULL where there are none or all are boosted. A sorted layout has the boosted channels first, each
  * kind ascending. */
-void kvs_order_channels(const kvs_format *format, const uint8_t *ranks, kvs_channel *channels);
+void kvs_order_channels(const kvs_format *format, const uint8_t *ranks, kvs_channel_place *channels);
 
 /* One page of one head, as a codec gives it (kvs_coded): codes [page_tokens][head_dim], scales and zeros [head_dim] for
  * keys, [page_tokens] for values; exactly representable in binary16. */

@@ -88,7 +88,7 @@ static void own(uint8_t *owners, uint32_t bit, int width) {
 }
 
 static void own_keys(const kvs_format *format, const uint8_t *ranks, uint8_t *const owners[2]) {
-    kvs_channel channels[256];
+    kvs_channel_place channels[256];
     kvs_order_channels(format, ranks, channels);
     for (int d = 0; d < format->shape.head_dim; d++) {
         int row = kvs_meta_row(format, d, channels[d]), bits = kvs_key_bits(format, channels[d].boosted);
@@ -227,7 +227,7 @@ static void test_kitty_account(void **state) {
     assert_true(pro.page_bits.padding == 0);
     assert_int_equal(make("fragment", 128, 128, 32).head_bytes[0], 10368);
     /* Byte t/4, bits 2(t%4) of a row of 32 bytes; the further plane follows the low one. */
-    kvs_place place = kvs_key_place(&pro, 77, 5, (kvs_channel){1, 9, 0});
+    kvs_place place = kvs_key_place(&pro, 77, 5, (kvs_channel_place){1, 9, 0});
     assert_int_equal(place.part[0].bit, 8 * (5 * 32 + 77 / 4) + 2 * (77 % 4));
     assert_int_equal(place.part[1].bit, 8 * (128 * 32 + 9 * 32 + 77 / 4) + 2 * (77 % 4));
 }
