@@ -75,11 +75,13 @@ INLINED float code_of(kvs_rounding rounding, float x, float minimum, float divis
     return kvs_affine_code(rounding, group, x, levels);
 }
 
-/* x_hat may be x, element by element. */
-INLINED void encode_channels(kvs_rounding rounding, int tokens, int head_dim, const float *x, float *x_hat,
-                             uint8_t *codes, fitted f) {
+/* x_hat may be x, element by element. Meanwhile x[ahead] is fetched: the next group is read as soon as this one is
+ * done, and dividing leaves the memory idle. */
+INLINED void encode_channels(kvs_rounding rounding, int tokens, int head_dim, size_t ahead, const float *x,
+                             float *x_hat, uint8_t *codes, fitted f) {
     for (int t = 0; t < tokens; t++, x += head_dim, x_hat += head_dim) {
-#pragma GCC ivdep
+        for (int d = 0; d < head_dim; d += 16) __builtin_prefetch(x + ahead + d);
+#pragma omp simd
         for (int d = 0; d < head_dim; d++) {
             float code = code_of(rounding, x[d], f.minimum[d], f.divisor[d], f.levels[d]);
             if (codes != NULL) codes[(size_t)t * head_dim + d] = (uint8_t)(int)code;
@@ -88,16 +90,16 @@ INLINED void encode_channels(kvs_rounding rounding, int tokens, int head_dim, co
     }
 }
 
-KVS_SIMD static void encode_channel_group(kvs_rounding rounding, int tokens, int head_dim, const float *x, float *x_hat,
-                                          uint8_t *codes, fitted f) {
+KVS_SIMD static void encode_channel_group(kvs_rounding rounding, int tokens, int head_dim, size_t ahead, const float *x,
+                                          float *x_hat, uint8_t *codes, fitted f) {
     if (rounding == KVS_ROUND_HALF_UP && codes == NULL)
-        encode_channels(KVS_ROUND_HALF_UP, tokens, head_dim, x, x_hat, NULL, f);
+        encode_channels(KVS_ROUND_HALF_UP, tokens, head_dim, ahead, x, x_hat, NULL, f);
     else if (rounding == KVS_ROUND_HALF_UP)
-        encode_channels(KVS_ROUND_HALF_UP, tokens, head_dim, x, x_hat, codes, f);
+        encode_channels(KVS_ROUND_HALF_UP, tokens, head_dim, ahead, x, x_hat, codes, f);
     else if (codes == NULL)
-        encode_channels(KVS_ROUND_HALF_EVEN, tokens, head_dim, x, x_hat, NULL, f);
+        encode_channels(KVS_ROUND_HALF_EVEN, tokens, head_dim, ahead, x, x_hat, NULL, f);
     else
-        encode_channels(KVS_ROUND_HALF_EVEN, tokens, head_dim, x, x_hat, codes, f);
+        encode_channels(KVS_ROUND_HALF_EVEN, tokens, head_dim, ahead, x, x_hat, codes, f);
 }
 
 /* Which of -0 and +0 is the minimum may depend on the order here: kvs_affine_fit makes both +0. */
@@ -120,7 +122,7 @@ INLINED void encode_tokens(kvs_rounding rounding, int groups, int group, const f
     for (int g = 0; g < groups; g++, x += group, x_hat += group) {
         float minimum = f.minimum[g], divisor = f.divisor[g], levels = f.levels[g];
         float scale = f.scale[g], zero = f.zero[g];
-#pragma GCC ivdep
+#pragma omp simd
         for (int i = 0; i < group; i++) {
             float code = code_of(rounding, x[i], minimum, divisor, levels);
             if (codes != NULL) codes[(size_t)g * group + i] = (uint8_t)(int)code;
@@ -184,8 +186,9 @@ static void channel_pages(const kvs_store *store, kvs_page_place place, int64_t 
         for (int t = 0; t < page_tokens; t += config->group) {
             channel_extremes(config->group, head_dim, x + element, f.low, f.high);
             fit(config->rule, head_dim, f);
-            encode_channel_group(config->rule.rounding, config->group, head_dim, x + element, out.x_hat + element,
-                                 out.codes != NULL ? out.codes + element : NULL, f);
+            int last = p + 1 == pages && t + config->group >= page_tokens;
+            encode_channel_group(config->rule.rounding, config->group, head_dim, last ? 0 : group_elements, x + element,
+                                 out.x_hat + element, out.codes != NULL ? out.codes + element : NULL, f);
             keep_metadata(&f, (size_t)head_dim, metadata, out);
             element += group_elements;
             metadata += (size_t)head_dim;
