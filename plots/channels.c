@@ -40,6 +40,11 @@ static long cells_of(const kvs_trace_summary *trace) {
     return (long)trace->layers * trace->kv_heads * trace->head_dim;
 }
 
+static double map_height(const kvs_trace_summary *trace) {
+    double height = 9.0 * trace->layers * trace->kv_heads;
+    return height < 110 ? 110 : height > 300 ? 300 : height;
+}
+
 static void write_rows(FILE *csv, const kvs_trace_summary *trace, int number) {
     for (long i = 0; i < cells_of(trace); i++) {
         long row = i / trace->head_dim;
@@ -88,7 +93,7 @@ static void draw_pair(kvs_figure *figure, const kvs_trace_summary *trace, int qu
         kvs_style_panel(figure, box);
         kvs_style_index_tics(figure, "x", trace->head_dim, 9, 1, 0);
         kvs_style_index_tics(figure, "y", trace->layers, 13, trace->kv_heads, (trace->kv_heads - 1) / 2.0);
-        for (int layer = 1; layer < trace->layers; layer++) {
+        for (int layer = 1; layer < trace->layers && height >= 8 * trace->layers; layer++) {
             double line = y + height * layer / trace->layers;
             kvs_style_line(figure, box.left, line, box.right, line, "front lw 0.5 lc rgb '#ffffff'");
         }
@@ -101,27 +106,26 @@ static void draw_pair(kvs_figure *figure, const kvs_trace_summary *trace, int qu
 
 static kvs_status compose(const kvs_results *results, const void *config_of, kvs_figure *figure, kvs_error *error) {
     const channels_config *config = config_of;
-    int traces = 0, rows = 1;
+    int traces = 0;
     long page_cells = 0, first = 0;
+    double page_height = TOP - 34, y = TOP;
     for (int i = 0; i < results->traces_count; i++) {
         const kvs_trace_summary *trace = &results->traces[i];
         if (!has_channels(trace)) continue;
         traces++;
         page_cells += QUANTITIES * cells_of(trace);
-        if (trace->layers * trace->kv_heads > rows) rows = trace->layers * trace->kv_heads;
+        page_height += 2 * (map_height(trace) + BETWEEN) + 30;
     }
     if (traces == 0)
         return kvs_fail(error, KVS_INPUT, "results", "channels", "no trace has its channel statistics in this file");
-    double height = rows * 9.0 < 110 ? 110 : rows * 9.0 > 300 ? 300 : rows * 9.0;
-    double each = 2 * (height + BETWEEN) + 30;
-    kvs_style_begin(figure, WIDTH, (int)(TOP - 34 + traces * each), "Channels of K and V: where the outliers are",
+    kvs_style_begin(figure, WIDTH, (int)page_height, "Channels of K and V: where the outliers are",
                     "over all tokens; the rows of a layer are its KV heads; logarithmic colours, clipped below");
     fputs("unset grid\nset border 0\n", figure->gp);
     fputs("trace,layer,head,row,channel,k_magnitude,v_magnitude,k_range,v_range,model\n", figure->csv);
-    for (int i = 0, drawn = 0; i < results->traces_count; i++) {
+    for (int i = 0; i < results->traces_count; i++) {
         const kvs_trace_summary *trace = &results->traces[i];
         if (!has_channels(trace)) continue;
-        double y = TOP + each * drawn++;
+        double height = map_height(trace);
         char model[200];
         kvs_trace_label(trace, model, sizeof model - 4);
         kvs_style_fit(model, KVS_FONT_TEXT, WIDTH - 32);
@@ -137,6 +141,7 @@ static kvs_status compose(const kvs_results *results, const void *config_of, kvs
             draw_pair(figure, trace, 2 * line, config->span, y + line * (height + BETWEEN), height, map);
         write_rows(figure->csv, trace, i);
         first += cells_of(trace);
+        y += 2 * (height + BETWEEN) + 30;
     }
     kvs_style_end(figure);
     return KVS_OK;

@@ -55,36 +55,42 @@ static void measure_all(frontier_page *page) {
     }
 }
 
-/* The same axes for all panels, so that traces can be compared. */
-static int find_axes(frontier_page *page) {
-    double low_x = INFINITY, high_x = 0, low_y = INFINITY, high_y = 0;
-    int drawn = 0, zeros = 0;
+/* The range of memory of one trace, or of all (trace -1). Returns how many points there are. */
+static int find_memory_axis(const frontier_page *page, int trace, frontier_axes *axes) {
+    double low = INFINITY, high = 0;
+    int drawn = 0;
     for (int i = 0; i < page->results->results_count; i++) {
-        if (isnan(page->memory[i])) continue;
+        if (isnan(page->memory[i]) || (trace >= 0 && page->results->results[i].trace != trace)) continue;
         drawn++;
-        low_x = fmin(low_x, page->memory[i]);
-        high_x = fmax(high_x, page->memory[i]);
-        if (page->error[i] > 0) {
-            low_y = fmin(low_y, page->error[i]);
-            high_y = fmax(high_y, page->error[i]);
-        } else {
-            zeros++;
-        }
+        low = fmin(low, page->memory[i]);
+        high = fmax(high, page->memory[i]);
     }
-    if (high_y == 0) low_y = high_y = 1e-3; /* only zeros: any decade will do */
-    double decades = fmax(log10(high_y / low_y), 0.6), octaves = fmax(log2(high_x / low_x), 0.5);
-    frontier_axes *axes = &page->axes;
-    axes->low_x = low_x / exp2(octaves * 0.28); /* room for the labels of the leftmost points */
-    axes->high_x = high_x * exp2(octaves * 0.06);
-    axes->high_y = high_y * pow(10, decades * 0.08);
-    axes->low_y = low_y / pow(10, decades * 0.10);
-    axes->lowest_tic = axes->low_y;
+    double octaves = fmax(log2(high / low), 0.5);
+    axes->low_x = low / exp2(octaves * 0.28); /* room for the labels of the leftmost points */
+    axes->high_x = high * exp2(octaves * 0.06);
+    return drawn;
+}
+
+/* The range of errors of all traces, so that they can be compared. */
+static void find_error_axis(const frontier_page *page, frontier_axes *axes) {
+    double low = INFINITY, high = 0;
+    int zeros = 0;
+    for (int i = 0; i < page->results->results_count; i++) {
+        if (isnan(page->error[i])) continue;
+        zeros += page->error[i] == 0;
+        if (page->error[i] == 0) continue;
+        low = fmin(low, page->error[i]);
+        high = fmax(high, page->error[i]);
+    }
+    if (high == 0) low = high = 1e-3; /* only zeros: any decade will do */
+    double decades = fmax(log10(high / low), 0.6);
+    axes->high_y = high * pow(10, decades * 0.08);
+    axes->low_y = axes->lowest_tic = low / pow(10, decades * 0.10);
     axes->zero_y = 0;
     if (zeros > 0) {
         axes->zero_y = axes->low_y / pow(10, decades * 0.08);
         axes->low_y = axes->zero_y / pow(10, decades * 0.06);
     }
-    return drawn;
 }
 
 /* --- the page ----------------------------------------------------------------------------------------------------- */
@@ -232,12 +238,14 @@ static kvs_status write_labels(frontier_page *page, kvs_box box, int drawn, int 
 
 static void write_panel_texts(frontier_page *page, int trace, kvs_box box, int drawn, int on, int missing) {
     const kvs_trace_summary *summary = &page->results->traces[trace];
-    char model[200], text[400], left_out[80] = "";
-    kvs_trace_label(summary, model, sizeof model);
-    if (missing > 0) snprintf(left_out, sizeof left_out, "; %d without this error not shown", missing);
-    snprintf(text, sizeof text, "%s; memory at %lld tokens; %d of %d on the frontier%s", model,
-             (long long)summary->at_tokens, on, drawn, left_out);
-    kvs_style_fit(text, KVS_FONT_TEXT, WIDTH - 32);
+    char model[200], text[400], conditions[160];
+    int length = snprintf(conditions, sizeof conditions, "; memory at %lld tokens; %d of %d on the frontier",
+                          (long long)summary->at_tokens, on, drawn);
+    if (missing > 0)
+        snprintf(conditions + length, sizeof conditions - (size_t)length, "; %d without this error", missing);
+    kvs_trace_label(summary, model, sizeof model - 4);
+    kvs_style_fit(model, KVS_FONT_TEXT, WIDTH - 32 - kvs_style_text_width(conditions, KVS_FONT_TEXT));
+    snprintf(text, sizeof text, "%s%s", model, conditions);
     kvs_style_label(page->figure, 16, box.top - 16, KVS_LEFT, KVS_FONT_TEXT, KVS_INK, text);
     char measure[96];
     kvs_measure_text(page->config->measure, page->config->statistic, measure, sizeof measure);
@@ -268,6 +276,7 @@ static kvs_status draw_panel(frontier_page *page, int trace, kvs_box box, kvs_er
     if (on < 0) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     for (int k = 0; k < count; k++) page->order[k] = page->of_trace[page->order[k]];
     kvs_style_panel(page->figure, box);
+    if (page->config->memory == 1) find_memory_axis(page, trace, &page->axes); /* bytes are the model's, bits are not */
     write_axes(page);
     write_panel_texts(page, trace, box, count, on, missing);
     KVS_TRY(write_labels(page, box, count, on, error));
@@ -346,7 +355,8 @@ static kvs_status compose(const kvs_results *results, const void *config_of, kvs
         page.of_trace = indices;
         page.order = indices + count;
         measure_all(&page);
-        if (find_axes(&page) == 0)
+        find_error_axis(&page, &page.axes);
+        if (find_memory_axis(&page, -1, &page.axes) == 0)
             status =
                 kvs_fail(error, KVS_INPUT, "results", kvs_measure_names[page.config->measure],
                          "no result has both this error and a memory account; an error needs queries in the trace");

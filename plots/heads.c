@@ -111,30 +111,34 @@ static void draw_panel(heads_page *page, int panel, kvs_box box) {
     write_rows(page, panel);
 }
 
+/* The height of the panels of a line, by the trace with most layers in it. */
+static double line_height(const heads_page *page, int line) {
+    int layers = 1;
+    for (int panel = line * COLUMNS; panel < page->count && panel < (line + 1) * COLUMNS; panel++)
+        if (trace_of(page, panel)->layers > layers) layers = trace_of(page, panel)->layers;
+    return layers * 22 + 30 > TALLEST ? TALLEST : layers * 22 + 30;
+}
+
 static void draw_page(heads_page *page) {
     kvs_figure *figure = page->figure;
-    int layers = 1;
-    for (int panel = 0; panel < page->count; panel++)
-        if (trace_of(page, panel)->layers > layers) layers = trace_of(page, panel)->layers;
-    int columns = page->count < COLUMNS ? page->count : COLUMNS, lines = (page->count + columns - 1) / columns;
-    double panel_height = layers * 22 + 30 > TALLEST ? TALLEST : layers * 22 + 30;
-    double panel_width = (RIGHT - LEFT - GAP * (columns - 1.0)) / columns;
+    int columns = page->count < COLUMNS ? page->count : COLUMNS;
+    double width = (RIGHT - LEFT - GAP * (columns - 1.0)) / columns, height = TOP;
+    for (int line = 0; line * COLUMNS < page->count; line++) height += line_height(page, line) + BETWEEN;
     char conditions[256], measure[96];
     kvs_measure_text(page->config->measure, page->config->statistic, measure, sizeof measure);
     snprintf(conditions, sizeof conditions, "%s; one colour scale%s", measure,
              page->count < page->candidates ? "; schemes spread over the frontier (--scheme chooses)" : "");
-    kvs_style_begin(figure, WIDTH, (int)(TOP + lines * (panel_height + BETWEEN)),
-                    "Attention error by layer and KV head", conditions);
-    fputs("set tics front\nset grid noxtics noytics\nunset grid\nset border 0\n", figure->gp);
+    kvs_style_begin(figure, WIDTH, (int)height - 24, "Attention error by layer and KV head", conditions);
+    fputs("unset grid\nset border 0\n", figure->gp);
     fputs("panel,layer,head,error,scheme,model\n", figure->csv);
+    double y = TOP + 10;
     for (int panel = 0; panel < page->count; panel++) {
-        double x = LEFT + (panel % columns) * (panel_width + GAP);
-        double y = TOP + 10 + (panel / columns) * (panel_height + BETWEEN);
-        if (panel > 0) kvs_style_next_panel(figure);
-        if (panel == 0)
-            kvs_style_heat_scale(figure, (kvs_box){724, y, 738, y + panel_height}, page->low, page->high, "error");
-        if (panel == 1) fputs("unset colorbox\n", figure->gp);
-        draw_panel(page, panel, (kvs_box){x, y, x + panel_width, y + panel_height});
+        double x = LEFT + (panel % COLUMNS) * (width + GAP), bottom = y + line_height(page, panel / COLUMNS);
+        if (panel == 0) kvs_style_heat_scale(figure, (kvs_box){724, y, 738, bottom}, page->low, page->high, "error");
+        draw_panel(page, panel, (kvs_box){x, y, x + width, bottom});
+        kvs_style_next_panel(figure);
+        if (panel == 0) fputs("unset colorbox\n", figure->gp);
+        if (panel % COLUMNS == COLUMNS - 1) y = bottom + BETWEEN;
     }
     kvs_style_end(figure);
 }

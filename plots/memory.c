@@ -21,7 +21,7 @@ static const kvs_param params[] = {
     {.name = NULL},
 };
 
-enum { WIDTH = 800, COLUMNS = 3, LEFT = 70, RIGHT = 782, TOP = 120, GAP = 46, PANEL = 170, BETWEEN = 88, KINDS = 4 };
+enum { WIDTH = 800, COLUMNS = 3, LEFT = 60, RIGHT = 782, TOP = 120, GAP = 56, PANEL = 170, BETWEEN = 88, KINDS = 4 };
 
 static const struct {
     const char *name;
@@ -70,19 +70,21 @@ static double full_bits(const memory_page *page, int panel, int64_t tokens) {
     return 16 * token_elements(trace_of(page, panel)) * (double)tokens;
 }
 
-/* The largest value on the y axis and on the x axis, over all panels. */
-static void find_ranges(const memory_page *page, double *high, int64_t *most_tokens, int64_t *least_tokens) {
+/* The largest value on the y axis of a trace, and its shortest and longest sequence, over all its panels. */
+static void find_ranges(const memory_page *page, const kvs_trace_summary *trace, double *high, int64_t *least,
+                        int64_t *most) {
     *high = 0;
-    *most_tokens = 1;
-    *least_tokens = INT64_MAX;
+    *most = 1;
+    *least = INT64_MAX;
     for (int panel = 0; panel < page->count; panel++) {
         const kvs_result *result = &page->results->results[page->chosen[panel]];
+        if (trace_of(page, panel) != trace) continue;
         for (int i = 0; i < result->memory_count; i++) {
             const kvs_memory_point *point = &result->memory[i];
             *high = fmax(*high, axis_value(page, panel, point->tokens, kvs_bits_sum(point->bits)));
             *high = fmax(*high, axis_value(page, panel, point->tokens, full_bits(page, panel, point->tokens)));
-            if (point->tokens > *most_tokens) *most_tokens = point->tokens;
-            if (point->tokens < *least_tokens) *least_tokens = point->tokens;
+            if (point->tokens > *most) *most = point->tokens;
+            if (point->tokens < *least) *least = point->tokens;
         }
     }
 }
@@ -166,6 +168,16 @@ static void write_areas(memory_page *page, int rows) {
             page->figure->name, page->rows, page->rows + rows - 1);
 }
 
+/* The axes of a panel, the same for all panels of a trace. */
+static void write_axes(memory_page *page, int panel) {
+    double high;
+    int64_t least, most;
+    find_ranges(page, trace_of(page, panel), &high, &least, &most);
+    choose_unit(page, high);
+    fprintf(page->figure->gp, "scale = %.9g\nset yrange [0:%.9g]\n", page->scale, high * 1.04 / page->scale);
+    write_token_tics(page, least, most);
+}
+
 static void draw_panel(memory_page *page, int panel, kvs_box box) {
     kvs_figure *figure = page->figure;
     const kvs_result *result = &page->results->results[page->chosen[panel]];
@@ -182,6 +194,7 @@ static void draw_panel(memory_page *page, int panel, kvs_box box) {
     kvs_style_label(figure, box.left, box.top - 26, KVS_LEFT, KVS_FONT_SMALL, KVS_INK, scheme);
     kvs_style_label(figure, box.left, box.top - 11, KVS_LEFT, KVS_FONT_SMALL, KVS_FAINT, text);
     kvs_style_label(figure, (box.left + box.right) / 2, box.bottom + 32, KVS_CENTER, KVS_FONT_SMALL, KVS_INK, "tokens");
+    kvs_style_upright(figure, box.left - 40, (box.top + box.bottom) / 2, KVS_FONT_SMALL, KVS_INK, page->unit);
     kvs_style_panel(figure, box);
     int rows = write_rows(page, panel);
     write_areas(page, rows);
@@ -192,15 +205,11 @@ static void draw_panel(memory_page *page, int panel, kvs_box box) {
 static void draw_page(memory_page *page) {
     kvs_figure *figure = page->figure;
     int columns = page->count < COLUMNS ? page->count : COLUMNS, lines = (page->count + columns - 1) / columns;
-    double width = (RIGHT - LEFT - GAP * (columns - 1.0)) / columns, high;
-    int64_t most, least;
-    find_ranges(page, &high, &most, &least);
-    choose_unit(page, high);
+    double width = (RIGHT - LEFT - GAP * (columns - 1.0)) / columns;
     kvs_style_begin(figure, WIDTH, TOP + lines * (PANEL + BETWEEN) - 40, "Memory of one sequence against its length",
                     page->count < page->candidates
                         ? "all layers and KV heads; schemes spread over the frontier (--scheme chooses)"
                         : "all layers and KV heads");
-    fprintf(figure->gp, "scale = %.9g\nset yrange [0:%.9g]\n", page->scale, high * 1.04 / page->scale);
     fputs("panel,tokens,payload,metadata,residual,padding,fp16,scheme,model\n", figure->csv);
     double x = 24;
     for (int kind = 0; kind < KINDS; kind++) {
@@ -211,8 +220,7 @@ static void draw_page(memory_page *page) {
     kvs_style_label(figure, x + 32, 66, KVS_LEFT, KVS_FONT_SMALL, KVS_INK, "16 bits an element");
     for (int panel = 0; panel < page->count; panel++) {
         double left = LEFT + (panel % columns) * (width + GAP), y = TOP + (panel / columns) * (PANEL + BETWEEN);
-        write_token_tics(page, least, most);
-        if (panel % columns == 0) kvs_style_upright(figure, 18, y + PANEL / 2.0, KVS_FONT_SMALL, KVS_INK, page->unit);
+        write_axes(page, panel);
         draw_panel(page, panel, (kvs_box){left, y, left + width, y + PANEL});
     }
     kvs_style_end(figure);
