@@ -11,6 +11,7 @@ extern const kvs_command kvs_command_info;
 extern const kvs_command kvs_command_layouts;
 extern const kvs_command kvs_command_list;
 extern const kvs_command kvs_command_plot;
+extern const kvs_command kvs_command_replay;
 
 /* One a line, so that two new ones do not conflict. */
 /* clang-format off */
@@ -26,6 +27,7 @@ const kvs_command *const kvs_commands[] = {
     &kvs_command_layouts,
     &kvs_command_list,
     &kvs_command_plot,
+    &kvs_command_replay,
     NULL,
 };
 // clang-format on

@@ -1,0 +1,157 @@
+/* cpu_backend.c: the CPU back end: one unit from recorded values to errors. */
+#include <cblas.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/progress.h"
+#include "sim/cpu_unit.h"
+
+typedef struct cpu {
+    const kvs_pass *pass;
+    kvs_arena arena;
+    kvs_arena *work; /* [inner_threads] */
+    size_t scratch_floats;
+} cpu;
+
+static kvs_status probe(char *device, size_t device_bytes, kvs_error *error) {
+    (void)error;
+    snprintf(device, device_bytes, "unknown processor");
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    char line[256];
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        const char *colon = strncmp(line, "model name", 10) == 0 ? strchr(line, ':') : NULL;
+        if (colon == NULL) continue;
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(device, device_bytes, "%s, %d cores", colon + 2, omp_get_num_procs());
+        break;
+    }
+    if (file != NULL) fclose(file);
+    return KVS_OK;
+}
+
+static size_t scratch_floats(const kvs_pass *pass) {
+    size_t most = 1;
+    for (int s = 0; s < pass->schemes_count; s++) {
+        size_t k = kvs_store_scratch_floats(&pass->schemes[s]->k), v = kvs_store_scratch_floats(&pass->schemes[s]->v);
+        most = k > most ? k : most;
+        most = v > most ? v : most;
+    }
+    return most;
+}
+
+static void close_cpu(void *state) {
+    cpu *c = state;
+    if (c == NULL) return;
+    for (int i = 0; c->work != NULL && i < c->pass->inner_threads; i++) free(c->work[i].memory);
+    free(c->work);
+    free(c->arena.memory);
+    free(c);
+}
+
+static kvs_status open_cpu(const kvs_pass *pass, void **state, kvs_error *error) {
+    cpu *c = calloc(1, sizeof *c);
+    *state = c;
+    if (c != NULL) {
+        c->pass = pass;
+        c->work = calloc((size_t)pass->inner_threads, sizeof *c->work);
+        c->scratch_floats = scratch_floats(pass);
+    }
+    if (c == NULL || c->work == NULL) {
+        close_cpu(c);
+        *state = NULL;
+        return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    }
+    openblas_set_num_threads(1); /* the units are what runs in parallel */
+    return KVS_OK;
+}
+
+/* --- one unit ------------------------------------------------------------------------------------------------------
+ */
+
+static size_t unit_bytes(const cpu *c, const kvs_unit *unit) {
+    const kvs_pass *pass = c->pass;
+    size_t head = kvs_arena_bytes((size_t)unit->tokens * (size_t)pass->head_dim, sizeof(float));
+    size_t queries = kvs_arena_bytes((size_t)unit->queries * (size_t)pass->head_dim, sizeof(float));
+    size_t schemes = (size_t)pass->schemes_count;
+    size_t bytes = 2 * schemes * head + kvs_arena_bytes(c->scratch_floats, sizeof(float)) +
+                   2 * kvs_arena_bytes(schemes, sizeof(kvs_stored)) +
+                   kvs_arena_bytes((size_t)pass->group, sizeof(kvs_rounded));
+    if (!unit->binary16) bytes += 4 * head + 2 * (size_t)pass->group * queries;
+    return bytes;
+}
+
+static kvs_status round_tensor(cpu *c, const kvs_unit *unit, const char *tensor, int head, const float *recorded,
+                               int64_t rows, kvs_rounded *rounded, kvs_error *error) {
+    size_t count = (size_t)rows * (size_t)c->pass->head_dim;
+    float *half = unit->binary16 ? NULL : kvs_arena_take(&c->arena, count, sizeof *half);
+    float *change = unit->binary16 ? NULL : kvs_arena_take(&c->arena, count, sizeof *change);
+    return kvs_round_rows(unit, tensor, head, c->pass->head_dim, recorded, rows, half, change, rounded, error);
+}
+
+static void store(cpu *c, const kvs_prepared *p, kvs_stored *keys, kvs_stored *values, kvs_unit_errors *errors) {
+    const kvs_pass *pass = c->pass;
+    size_t count = (size_t)p->unit->tokens * (size_t)pass->head_dim;
+    float *scratch = kvs_arena_take(&c->arena, c->scratch_floats, sizeof *scratch);
+    for (int s = 0; s < pass->schemes_count; s++) {
+        double started = kvs_seconds();
+        keys[s].change = kvs_arena_take(&c->arena, count, sizeof *keys[s].change);
+        values[s].change = kvs_arena_take(&c->arena, count, sizeof *values[s].change);
+        kvs_store_head(pass, p->unit, &pass->schemes[s]->k, &p->k, &keys[s], scratch, &errors[s].key);
+        kvs_store_head(pass, p->unit, &pass->schemes[s]->v, &p->v, &values[s], scratch, &errors[s].value);
+        errors[s].seconds = kvs_seconds() - started;
+    }
+}
+
+static kvs_status attend(cpu *c, const kvs_prepared *p, kvs_unit_errors *errors, kvs_error *error) {
+    int span = kvs_unit_span(c->pass, p->unit->tokens), queries = p->unit->queries;
+    int blocks = (queries + span - 1) / span;
+    int threads = c->pass->inner_threads < blocks ? c->pass->inner_threads : blocks;
+    double share = 1.0 / threads; /* of the time of one unit that a thread's second is */
+    for (int i = 0; i < threads; i++)
+        KVS_TRY(kvs_arena_reset(&c->work[i], kvs_unit_attend_bytes(c->pass, p->unit->tokens), error));
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
+    for (int i = blocks - 1; i >= 0; i--) { /* the longest first */
+        kvs_arena *work = &c->work[threads > 1 ? omp_get_thread_num() : 0];
+        int first = i * span, last = first + span < queries ? first + span : queries;
+        work->used = 0;
+        kvs_unit_attend(p, first, last, share, work, errors);
+    }
+    return KVS_OK;
+}
+
+static kvs_status unit_cpu(void *state, const kvs_unit *unit, kvs_unit_errors *errors, kvs_error *error) {
+    cpu *c = state;
+    const kvs_pass *pass = c->pass;
+    size_t schemes = (size_t)pass->schemes_count;
+    KVS_TRY(kvs_arena_reset(&c->arena, unit_bytes(c, unit), error));
+    kvs_stored *keys = kvs_arena_take(&c->arena, schemes, sizeof *keys);
+    kvs_stored *values = kvs_arena_take(&c->arena, schemes, sizeof *values);
+    kvs_rounded *q = kvs_arena_take(&c->arena, (size_t)pass->group, sizeof *q);
+    kvs_prepared p = {.pass = pass, .unit = unit, .q = q, .keys = keys, .values = values};
+    int head = unit->place.kv_head;
+    KVS_TRY(round_tensor(c, unit, "k", head, unit->k, unit->tokens, &p.k, error));
+    KVS_TRY(round_tensor(c, unit, "v", head, unit->v, unit->tokens, &p.v, error));
+    for (int h = 0; unit->queries > 0 && h < pass->group; h++)
+        KVS_TRY(round_tensor(c, unit, "q", head * pass->group + h, unit->q + h * unit->q_stride, unit->queries, &q[h],
+                             error));
+    store(c, &p, keys, values, errors);
+    return unit->queries > 0 ? attend(c, &p, errors, error) : KVS_OK;
+}
+
+static int64_t bytes_cpu(const kvs_pass *pass, int64_t tokens) {
+    cpu c = {.pass = pass, .scratch_floats = scratch_floats(pass)};
+    kvs_unit unit = {.tokens = (int)tokens};
+    return (int64_t)(unit_bytes(&c, &unit) + kvs_unit_attend_bytes(pass, tokens));
+}
+
+const kvs_backend kvs_backend_cpu = {
+    .name = "cpu",
+    .summary = "vectorized C and OpenBLAS on all cores",
+    .probe = probe,
+    .open = open_cpu,
+    .unit = unit_cpu,
+    .close = close_cpu,
+    .bytes = bytes_cpu,
+};

@@ -1,0 +1,218 @@
+#include "sim/replay.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/progress.h"
+#include "sim/account.h"
+#include "sim/pass.h"
+
+/* Memory that all threads together may work in; one unit under one scheme is always admitted. Leaves a replay of any
+ * trace whose heads fit below 300 MB. */
+#define WORK_BYTES ((int64_t)192 << 20)
+
+/* --- schemes -------------------------------------------------------------------------------------------------------
+ */
+
+static kvs_status open_scheme(const char *spec, int head_dim, const char *layout, kvs_scheme **scheme,
+                              kvs_error *error) {
+    KVS_TRY(kvs_scheme_open(spec, head_dim, scheme, error));
+    if (layout == NULL || strcmp((*scheme)->layout, layout) == 0) return KVS_OK;
+    kvs_status status =
+        kvs_fail(error, KVS_USAGE, "--layout", layout, "scheme %s is stored in layout %s", spec, (*scheme)->layout);
+    kvs_scheme_close(*scheme);
+    *scheme = NULL;
+    return status;
+}
+
+kvs_status kvs_replay_open_schemes(const char *const *specs, int count, int head_dim, const char *layout,
+                                   kvs_scheme **schemes, kvs_error *error) {
+    for (int i = 0; i < count; i++) {
+        kvs_status status = open_scheme(specs[i], head_dim, layout, &schemes[i], error);
+        if (status == KVS_OK) continue;
+        while (i > 0) kvs_scheme_close(schemes[--i]);
+        return status;
+    }
+    return KVS_OK;
+}
+
+/* --- the trace -----------------------------------------------------------------------------------------------------
+ */
+
+/* What a replay knows of a trace before its values. */
+typedef struct plan {
+    const kvs_trace_header *header;
+    int sequences;
+    int32_t **positions, *all_positions; /* [sequences], into all recorded ones */
+    int *queries;                        /* [sequences]: those at or after from_position */
+    int64_t longest, most_queries;       /* tokens, positions of one sequence */
+    int64_t tokens, bytes;               /* over all sequences; bytes of K, V and queries as recorded */
+    int64_t positions_replayed, positions_recorded;
+} plan;
+
+static void free_plan(plan *p) {
+    free(p->positions);
+    free(p->all_positions);
+    free(p->queries);
+}
+
+static int64_t recorded_bytes(const plan *p, const kvs_sequence *s) {
+    int64_t kv = (int64_t)s->tokens * (int64_t)(kvs_element_bytes(s->k_element) + kvs_element_bytes(s->v_element));
+    int64_t q = (int64_t)s->queries * (int64_t)kvs_element_bytes(s->q_element) * p->header->query_heads;
+    return (kv * p->header->kv_heads + (s->queries > 0 ? q : 0)) * p->header->layers * p->header->head_dim;
+}
+
+static kvs_status make_plan(kvs_trace *trace, int64_t from_position, plan *p, kvs_error *error) {
+    *p = (plan){.header = kvs_trace_header_of(trace), .sequences = kvs_trace_sequences(trace)};
+    for (int i = 0; i < p->sequences; i++) p->positions_recorded += kvs_trace_sequence(trace, i)->queries;
+    p->positions = calloc((size_t)(unsigned)p->sequences, sizeof *p->positions);
+    p->queries = calloc((size_t)(unsigned)p->sequences, sizeof *p->queries);
+    p->all_positions = calloc((size_t)p->positions_recorded + 1, sizeof *p->all_positions);
+    if (p->positions == NULL || p->queries == NULL || p->all_positions == NULL)
+        return kvs_fail(error, KVS_INPUT, kvs_trace_path(trace), NULL, "out of memory");
+    int32_t *next = p->all_positions;
+    for (int i = 0; i < p->sequences; i++) {
+        const kvs_sequence *s = kvs_trace_sequence(trace, i);
+        if (s->queries > 0) KVS_TRY(kvs_trace_read_query_pos(trace, i, next, error));
+        int skipped = 0;
+        while (skipped < s->queries && next[skipped] < from_position) skipped++;
+        p->positions[i] = next + skipped;
+        p->queries[i] = s->queries - skipped;
+        next += s->queries;
+        p->longest = s->tokens > p->longest ? s->tokens : p->longest;
+        p->most_queries = s->queries > p->most_queries ? s->queries : p->most_queries;
+        p->tokens += s->tokens;
+        p->positions_replayed += p->queries[i];
+        p->bytes += recorded_bytes(p, s);
+    }
+    return KVS_OK;
+}
+
+static kvs_status summarize(const kvs_trace *trace, const plan *p, int64_t at_tokens, kvs_trace_summary *summary,
+                            kvs_error *error) {
+    summary->path = strdup(kvs_trace_path(trace));
+    summary->model_name = strdup(p->header->model_name);
+    summary->model_family = strdup(p->header->model_family);
+    summary->layers = p->header->layers;
+    summary->query_heads = p->header->query_heads;
+    summary->kv_heads = p->header->kv_heads;
+    summary->head_dim = p->header->head_dim;
+    summary->sequences = p->sequences;
+    summary->tokens = p->tokens;
+    summary->queries = p->positions_recorded;
+    summary->at_tokens = at_tokens;
+    if (summary->path == NULL || summary->model_name == NULL || summary->model_family == NULL)
+        return kvs_fail(error, KVS_INPUT, kvs_trace_path(trace), NULL, "out of memory");
+    return kvs_channels_alloc(summary, error);
+}
+
+/* --- passes --------------------------------------------------------------------------------------------------------
+ */
+
+static kvs_pass_job job_of(kvs_trace *trace, const plan *p, const kvs_replay_options *options) {
+    const kvs_trace_header *header = p->header;
+    kvs_pass_job job = {
+        .trace = trace,
+        .backend = options->backend,
+        .pass = {.head_dim = header->head_dim,
+                 .group = header->query_heads / header->kv_heads,
+                 .softmax_scale = header->softmax_scale,
+                 .causal = header->causal,
+                 .prompt_exact = options->prompt_exact},
+        .seed = (uint64_t)options->seed,
+        .positions = p->positions,
+        .queries = p->queries,
+    };
+    job.most_of_head = p->positions_replayed * job.pass.group;
+    job.samples = job.most_of_head * header->layers * header->kv_heads;
+    return job;
+}
+
+/* Bytes that the next pass takes with the schemes and threads of the job. */
+static int64_t pass_bytes(const kvs_pass_job *job, const plan *p) {
+    int64_t head = p->longest * job->pass.head_dim, queries = p->most_queries * job->pass.head_dim * job->pass.group;
+    int64_t unit = (2 * head + queries) * (int64_t)sizeof(float) + job->backend->bytes(&job->pass, p->longest);
+    return unit * job->threads + kvs_tally_bytes(job->samples, job->most_of_head) * job->pass.schemes_count;
+}
+
+/* Chooses how many of the remaining schemes share a pass and how many units run at a time: fewer of both where memory
+ * is tight. Threads that get no unit of their own help inside one. */
+static void fit(kvs_pass_job *job, const plan *p, int remaining, int threads) {
+    enum { FEW = 4 };
+    int64_t units = (int64_t)p->header->layers * p->header->kv_heads * p->sequences;
+    job->pass.schemes_count = remaining;
+    job->threads = threads < units ? threads : (int)units;
+    job->pass.inner_threads = 1;
+    while (pass_bytes(job, p) > WORK_BYTES) {
+        int *count = &job->pass.schemes_count;
+        if (*count > FEW || (job->threads == 1 && *count > 1))
+            *count = (*count + 1) / 2;
+        else if (job->threads > 1)
+            job->threads = (job->threads + 1) / 2;
+        else
+            break;
+    }
+    job->pass.inner_threads = threads / job->threads;
+}
+
+static void complete(const plan *p, kvs_result *result) {
+    if (result->wall_s > 0) {
+        result->tokens_per_s = (double)p->tokens / result->wall_s;
+        result->bytes_per_s = (double)p->bytes / result->wall_s;
+    } else {
+        result->tokens_per_s = result->bytes_per_s = NAN;
+    }
+}
+
+static kvs_status annotate(const plan *p, int64_t from_position, kvs_result *result, kvs_error *error) {
+    char note[128] = "";
+    if (p->positions_recorded == 0)
+        snprintf(note, sizeof note, "the trace has no queries: errors of attention are not available");
+    else if (p->positions_replayed == 0)
+        snprintf(note, sizeof note, "no query at or after position %lld: errors of attention are not available",
+                 (long long)from_position);
+    if (note[0] == '\0') return KVS_OK;
+    result->note = strdup(note);
+    return result->note != NULL ? KVS_OK : kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+}
+
+static kvs_status run_passes(kvs_trace *trace, const plan *p, const kvs_scheme *const *schemes, int count,
+                             const kvs_replay_options *options, kvs_trace_summary *summary, kvs_result *results,
+                             kvs_error *error) {
+    kvs_pass_job job = job_of(trace, p, options);
+    int threads = options->threads > 0 ? options->threads : omp_get_num_procs();
+    kvs_progress progress;
+    double units = (double)p->sequences * p->header->layers * p->header->kv_heads;
+    kvs_progress_begin(&progress, "replay", "heads x schemes", units * count, options->quiet);
+    job.progress = &progress;
+    kvs_status status = KVS_OK;
+    for (int done = 0; status == KVS_OK && done < count; done += job.pass.schemes_count) {
+        job.pass.schemes = schemes + done;
+        job.results = results + done;
+        job.summary = done == 0 ? summary : NULL;
+        fit(&job, p, count - done, threads);
+        status = kvs_pass_run(&job, error);
+    }
+    kvs_progress_end(&progress);
+    return status;
+}
+
+kvs_status kvs_replay(kvs_trace *trace, const kvs_scheme *const *schemes, int count, const kvs_replay_options *options,
+                      kvs_trace_summary *summary, kvs_result *results, kvs_error *error) {
+    plan p;
+    kvs_status status = make_plan(trace, options->from_position, &p, error);
+    int64_t at_tokens = options->at_tokens > 0 ? options->at_tokens : p.longest;
+    if (status == KVS_OK && summary != NULL) status = summarize(trace, &p, at_tokens, summary, error);
+    if (status == KVS_OK) status = run_passes(trace, &p, schemes, count, options, summary, results, error);
+    for (int i = 0; status == KVS_OK && i < count; i++) {
+        int64_t heads = (int64_t)p.header->layers * p.header->kv_heads;
+        complete(&p, &results[i]);
+        status = kvs_account(schemes[i], heads, at_tokens, &results[i], error);
+        if (status == KVS_OK) status = annotate(&p, options->from_position, &results[i], error);
+    }
+    free_plan(&p);
+    return status;
+}

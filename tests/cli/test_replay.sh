@@ -1,0 +1,162 @@
+#!/bin/sh
+# Does `kvscope replay` compute what its definitions say, in the documented form, and refuse what it must?
+. tests/cli/lib.sh
+PEER=tests/peers/replay_reference.py
+TRACE=$SAMPLES/qwen3-7m.h5
+FIVE="--scheme fp16 --scheme kitty --scheme int:bits=8 --scheme int:bits=2 --scheme kitty:boost=0.25,sink=0,window=0,page=64"
+
+have_python() {
+    [ -n "$PYTHON" ] && "$PYTHON" -c 'import h5py, numpy' 2>/dev/null
+}
+
+# agrees NAME OPTIONS...: the peer finds the same numbers
+agrees() {
+    name=$1 && shift
+    if have_python; then
+        "$KVSCOPE" replay "$TRACE" $FIVE "$@" --json >"$T/r.json" 2>"$T/.err"
+        passes "$name" "$PYTHON" $PEER "$TRACE" "$T/r.json" "$@"
+    else
+        skip "$name" "no Python with h5py and NumPy"
+    fi
+}
+
+agrees "a NumPy replay in float64 finds the same errors"
+agrees "the same with --from-position" --from-position 300
+agrees "the same with --prompt-exact" --prompt-exact
+
+# --- form
+run "$KVSCOPE" replay "$TRACE" --scheme kitty --scheme fp16 --json
+cp "$T/.out" "$T/r.json"
+if have_python; then
+    passes "the JSON has exactly the documented fields" "$PYTHON" - "$T/r.json" <<'PY'
+import json, sys
+d = json.load(open(sys.argv[1]))
+four = {"mean", "median", "p99", "max"}
+errors = {"attention_output_rel_l2": four, "logit_mse": four, "attention_kl": four, "attention_output_nrmse": None,
+          "top1_agreement": None, "top8_agreement": None, "key_rel_l2": None, "value_rel_l2": None}
+def check(value, fields, where):
+    assert set(value) == set(fields), (where, set(value) ^ set(fields))
+    for name, inner in fields.items() if isinstance(fields, dict) else ():
+        if isinstance(inner, (set, dict)): check(value[name], inner, where + "." + name)
+        elif inner is None: assert isinstance(value[name], (int, float)), where + "." + name
+check(d, {"command": 0, "version": 0, "command_line": 0, "backend": 0, "device": 0, "seed": 0, "from_position": 0,
+          "prompt_exact": 0, "results": 0,
+          "trace": {"path", "sha256", "model_name", "model_family", "num_layers", "num_query_heads", "num_kv_heads",
+                    "head_dim", "num_sequences", "num_tokens", "num_queries", "at_tokens"}}, "document")
+for r in d["results"]:
+    check(r, {"trace": 0, "scheme": 0, "layout": 0, "bits": {"payload", "metadata", "residual", "padding", "effective"},
+              "page_bits": {"payload", "metadata", "padding"}, "bytes_per_token": None, "bytes_per_sequence": None,
+              "compression_vs_fp16": None, "error": errors, "layers": 0, "memory": 0,
+              "throughput": {"tokens_per_s": None, "bytes_per_s": None, "wall_s": None}, "percentiles": 0, "note": 0}, "result")
+    assert len(r["layers"]) == d["trace"]["num_layers"] * d["trace"]["num_kv_heads"]
+    for h in r["layers"]: check(h, {"layer": 0, "head": 0} | errors, "layers")
+    bits = r["bits"]
+    assert abs(bits["effective"] - sum(bits[x] for x in ("payload", "metadata", "residual", "padding"))) < 1e-12
+    for m in r["memory"]: check(m, {"tokens", "payload_bits", "metadata_bits", "residual_bits", "padding_bits"}, "memory")
+kitty, fp16 = d["results"]
+assert [r["scheme"] for r in d["results"]] == ["kitty", "fp16"] and kitty["percentiles"] == "exact"
+assert kitty["page_bits"] == {"payload": 2.125, "metadata": 0.28125, "padding": 0}, kitty["page_bits"]
+assert fp16["bits"]["effective"] == 16 and fp16["page_bits"]["payload"] == 16
+assert fp16["error"]["attention_kl"]["max"] == 0 and fp16["error"]["top8_agreement"] == 1
+PY
+else
+    skip "the JSON has exactly the documented fields" "no Python"
+fi
+
+without_throughput() { # prints a document without what differs from run to run
+    grep -Ev '"(tokens_per_s|bytes_per_s|wall_s|command_line)"' "$1"
+}
+for threads in 1 2 5; do
+    "$KVSCOPE" replay "$TRACE" $FIVE --scheme kitty:rank=random --threads $threads --json >"$T/t$threads.json"
+    without_throughput "$T/t$threads.json" >"$T/t$threads"
+done
+cmp "$T/t1" "$T/t2" && cmp "$T/t1" "$T/t5" && [ "$(wc -l <"$T/t1")" -gt 500 ]
+report $? "one, two and five threads give the same bytes"
+"$KVSCOPE" replay "$TRACE" --scheme kitty:rank=random --seed 2 --json >"$T/s.json"
+"$KVSCOPE" replay "$TRACE" --scheme kitty:rank=random --seed 3 --json >"$T/s3.json"
+! cmp -s "$T/s.json" "$T/s3.json"
+report $? "another seed ranks other channels at random"
+
+passes "a table" "$KVSCOPE" replay "$TRACE" --scheme kitty
+grep -q '^kitty  ' "$T/.out" && [ ! -s "$T/.err" ]
+report $? "the table has a line a scheme, and a pipe sees no progress"
+run "$KVSCOPE" replay "$TRACE" --scheme kitty --quiet
+[ "$status" = 0 ] && [ ! -s "$T/.out" ]
+report $? "--quiet prints nothing"
+passes "the default layout by name" "$KVSCOPE" replay "$TRACE" --scheme kitty --layout kitty --quiet
+passes "results in three forms" "$KVSCOPE" replay "$TRACE" --scheme kitty -o "$T/r.h5" -o "$T/r.csv" -o "$T/r.json" --quiet
+if have_python; then
+    passes "h5py reads the results" "$PYTHON" -c "
+import csv, h5py, json
+d, f, c = json.load(open('$T/r.json')), h5py.File('$T/r.h5'), list(csv.DictReader(open('$T/r.csv')))
+assert f.attrs['format'] == 'kvscope-results' and list(f.attrs['format_version']) == [1, 0]
+kl = d['results'][0]['error']['attention_kl']['mean']
+assert f['results/error.attention_kl.mean'][0] == kl == float(c[0]['error.attention_kl.mean']) > 0
+assert f['results/scheme'].asstr()[0] == 'kitty' == c[0]['scheme']
+assert f['heads/attention_kl.p99'].shape == (12,) and f['heads/attention_kl.p99'].attrs['unit'] == 'nats'
+assert f['channels/000000/k_range'].shape == (6, 2, 128) and (f['channels/000000/k_range'][...] > 0).all()
+t = h5py.File('$TRACE')['sequences/000000/v'][...].astype('f8')
+assert abs(f['channels/000000/v_magnitude'][...] - abs(t).mean(2)).max() < 1e-6
+assert abs(f['channels/000000/v_range'][...] - (t.max(2) - t.min(2))).max() == 0
+"
+else
+    skip "h5py reads the results" "no Python"
+fi
+
+# --- refused
+fails 2 'nosuch.*unknown scheme' "an unknown scheme" "$KVSCOPE" replay "$TRACE" --scheme nosuch
+fails 2 'boots' "an unknown parameter" "$KVSCOPE" replay "$TRACE" --scheme kitty:boots=1
+fails 2 'layout.*planes.*kitty' "a layout that is not the scheme's" "$KVSCOPE" replay "$TRACE" --scheme kitty --layout planes
+fails 2 'at least one --scheme' "no scheme" "$KVSCOPE" replay "$TRACE"
+fails 2 'backend.*abacus' "an unknown back end" "$KVSCOPE" replay "$TRACE" --scheme kitty --backend abacus
+fails 3 'nosuch.h5' "no such trace" "$KVSCOPE" replay "$T/nosuch.h5" --scheme kitty
+fails 2 'r.txt.*must end in' "an output of no known form" "$KVSCOPE" replay "$TRACE" --scheme kitty -o "$T/r.txt"
+fails 3 'no/r.h5.*cannot be written' "an output that cannot be written" "$KVSCOPE" replay "$TRACE" --scheme kitty -o "$T/no/r.h5"
+head -c 200000 "$TRACE" >"$T/cut.h5"
+fails 3 'cut.h5' "a truncated trace" "$KVSCOPE" replay "$T/cut.h5" --scheme kitty
+echo kept >"$T/kept.h5"
+fails 2 'unknown scheme' "a failed replay" "$KVSCOPE" replay "$TRACE" --scheme nosuch -o "$T/kept.h5"
+[ "$(cat "$T/kept.h5")" = kept ] && [ "$(ls "$T" | grep -c tmp)" = 0 ]
+report $? "a failed replay leaves an older result alone, and no temporary file"
+if [ -w /dev/full ]; then
+    "$KVSCOPE" replay "$TRACE" --scheme kitty --json >/dev/full 2>"$T/.err"
+    [ $? = 3 ] && grep -q 'standard output: cannot be written' "$T/.err"
+    report $? "a full disk behind standard output"
+fi
+
+# --- odd traces
+variant() { # variant NAME PYTHON: a copy of the sample, changed
+    cp "$TRACE" "$T/$1.h5" && chmod u+w "$T/$1.h5" && "$PYTHON" -c "
+import h5py, numpy as np
+f = h5py.File('$T/$1.h5', 'r+'); g = f['sequences/000000']
+$2"
+}
+if have_python; then
+    variant noq "del g['q'], g['query_pos']"
+    run "$KVSCOPE" replay "$T/noq.h5" --scheme kitty --json
+    cp "$T/.out" "$T/noq.json"
+    passes "without queries memory and K and V errors stand, the rest is null" "$PYTHON" -c "
+import json
+r = json.load(open('$T/noq.json'))['results'][0]
+e = r['error']
+assert e['key_rel_l2'] > 0.1 and e['value_rel_l2'] > 0.1 and r['bits']['effective'] > 2
+assert e['attention_kl'] == dict.fromkeys(('mean', 'median', 'p99', 'max')) and e['top1_agreement'] is None
+assert e['attention_output_nrmse'] is None and r['layers'][3]['top8_agreement'] is None and 'no queries' in r['note']"
+    variant bf "
+for n in 'kvq':
+    x = g[n][...].astype('f4'); x *= 1.0007
+    del g[n]; g.create_dataset(n, data=x, chunks=(1, 1, min(128, x.shape[2]), 128))"
+    TRACE=$T/bf.h5
+    agrees "a binary32 trace, whose rounding is part of the error"
+    variant inf "x = g['v'][...]; x[3, 1, 100, 7] = np.inf; g['v'][...] = x"
+    fails 3 'inf.h5.*/v.*\[3, 1, 100, 7\].*not finite' "a value that is not finite" "$KVSCOPE" replay "$T/inf.h5" --scheme kitty
+    variant big "g['k'][2, 0, 5, 9] = 70000.0"
+    fails 3 'big.h5.*/k.*\[2, 0, 5, 9\].*overflows binary16' "a value that overflows binary16" "$KVSCOPE" replay "$T/big.h5" --scheme fp16
+    TRACE=$SAMPLES/qwen3-7m.h5
+    variant full "f.attrs['causal'] = np.int32(0)"
+    TRACE=$T/full.h5
+    agrees "a trace whose queries see all keys"
+else
+    skip "odd traces" "no Python"
+fi
+finish
