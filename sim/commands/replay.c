@@ -5,7 +5,7 @@
 #include "core/file.h"
 #include "core/progress.h"
 #include "sim/command.h"
-#include "sim/report.h"
+#include "sim/commands/report.h"
 
 typedef struct config {
     kvs_common common;

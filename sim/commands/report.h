@@ -1,6 +1,6 @@
 /* report.h: results as a command leaves them: where they came from, files by extension, a table, JSON. */
-#ifndef KVS_SIM_REPORT_H
-#define KVS_SIM_REPORT_H
+#ifndef KVS_SIM_COMMANDS_REPORT_H
+#define KVS_SIM_COMMANDS_REPORT_H
 
 #include "analysis/result.h"
 #include "sim/replay.h"

@@ -1,4 +1,4 @@
-#include "sim/report.h"
+#include "sim/commands/report.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
