@@ -9,6 +9,7 @@
 #include "core/version.h"
 #include "kernels/layout.h"
 #include "kernels/scheme.h"
+#include "plots/plot.h"
 #include "sim/command.h"
 
 /* --- entries -------------------------------------------------------------------------------------------------------
@@ -63,6 +64,13 @@ static void add_layouts(cJSON *entries) {
     for (int i = 0; kvs_layouts[i] != NULL; i++) add_entry(entries, kvs_layouts[i]->name, kvs_layouts[i]->summary);
 }
 
+static void add_plots(cJSON *entries) {
+    for (int i = 0; kvs_plot_types[i] != NULL; i++) {
+        cJSON *entry = add_entry(entries, kvs_plot_types[i]->name, kvs_plot_types[i]->summary);
+        add_parameters(entry, kvs_plot_types[i]->params);
+    }
+}
+
 static const struct registry {
     const char *name;
     void (*add)(cJSON *entries);
@@ -70,6 +78,7 @@ static const struct registry {
     {"schemes", add_schemes},
     {"metrics", add_metrics},
     {"layouts", add_layouts},
+    {"plots", add_plots},
 };
 
 /* --- text ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 # kvscope list: the registries, as text and as JSON.
 . tests/cli/lib.sh
 
-for registry in schemes metrics layouts; do
+for registry in schemes metrics layouts plots; do
     passes "list $registry" "$KVSCOPE" list $registry
 done
 passes "schemes name their parameters, defaults and bounds" sh -c \
