@@ -227,7 +227,7 @@ static kvs_status write_labels(frontier_page *page, kvs_box box, int drawn, int 
         const kvs_placed *label = &placed[i];
         double middle = (label->box.top + label->box.bottom) / 2;
         char color[16];
-        snprintf(color, sizeof color, "#%06x", (unsigned)kvs_style_color(families[i]));
+        snprintf(color, sizeof color, "#%06x", (unsigned)kvs_style_shade(families[i]));
         kvs_style_label(page->figure, label->box.left, middle, KVS_LEFT, KVS_FONT_SMALL, color, texts[i]);
         if (label->needs_leader)
             kvs_style_line(page->figure, label->x, label->y, label->leader_x, label->leader_y,

@@ -17,13 +17,20 @@ int kvs_style_color(int index) {
     return okabe_ito[index % COLORS];
 }
 
+/* Each part of a colour scaled to numerator / 20 and moved by offset. */
+static int mix(int color, int numerator, int offset) {
+    int mixed = 0;
+    for (int shift = 0; shift <= 16; shift += 8)
+        mixed |= (((color >> shift) & 0xff) * numerator / 20 + offset) << shift;
+    return mixed;
+}
+
 int kvs_style_tint(int index) {
-    int color = okabe_ito[index % COLORS], tint = 0;
-    for (int shift = 0; shift <= 16; shift += 8) {
-        int part = (color >> shift) & 0xff;
-        tint |= (255 - (255 - part) * 9 / 20) << shift;
-    }
-    return tint;
+    return mix(kvs_style_color(index), 9, 255 * 11 / 20);
+}
+
+int kvs_style_shade(int index) {
+    return mix(kvs_style_color(index), 14, 0);
 }
 
 int kvs_style_filled_shape(int index) {

@@ -21,9 +21,10 @@ enum { KVS_FONT_TITLE = 15, KVS_FONT_TEXT = 12, KVS_FONT_SMALL = 11 };
 #define KVS_FAINT "#666666"
 
 /* Colours that the colour-blind tell apart (Okabe and Ito 2008) and point shapes, by index; both repeat, but not
- * together before 56. kvs_style_tint is the colour mixed with white, for what is not in the foreground. */
+ * together before 56. Tint: mixed with white, for what is not in the foreground. Shade: mixed with black, for text. */
 int kvs_style_color(int index);
 int kvs_style_tint(int index);
+int kvs_style_shade(int index);
 int kvs_style_filled_shape(int index);
 int kvs_style_open_shape(int index);
 
