@@ -12,6 +12,7 @@ extern const kvs_command kvs_command_layouts;
 extern const kvs_command kvs_command_list;
 extern const kvs_command kvs_command_plot;
 extern const kvs_command kvs_command_replay;
+extern const kvs_command kvs_command_sweep;
 
 /* One a line, so that two new ones do not conflict. */
 /* clang-format off */
@@ -28,6 +29,7 @@ const kvs_command *const kvs_commands[] = {
     &kvs_command_list,
     &kvs_command_plot,
     &kvs_command_replay,
+    &kvs_command_sweep,
     NULL,
 };
 // clang-format on
