@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/layout.h"
 #include "kernels/scheme.h"
 
 /* --- a cache, step by step -----------------------------------------------------------------------------------------
@@ -251,6 +252,38 @@ static void closed_forms_hold(void **state) {
     assert_true(effective_page_bits("fp16", 128) == 16.0);
 }
 
+/* The layout that the kernels store, and the account that the scheme keeps of it, count alike. */
+static void the_kitty_layout_takes_what_the_scheme_says(void **state) {
+    (void)state;
+    const int head_dims[] = {64, 96, 128, 256}, pages[] = {16, 32, 64, 128, 256},
+              widths[][2] = {{2, 4}, {4, 8}, {2, 8}};
+    const double boosts[] = {0, 0.125, 0.25, 0.5, 1};
+    for (int i = 0; i < 4 * 5 * 3 * 5; i++) {
+        const int *width = widths[i / 20 % 3];
+        char spec[96];
+        snprintf(spec, sizeof spec, "kitty:page=%d,bits=%d,boost_bits=%d,boost=%g,v_bits=%d", pages[i / 4 % 5],
+                 width[0], width[1], boosts[i / 60], width[0]);
+        int tokens, head_dim = head_dims[i % 4];
+        kvs_bits k = page_bits(spec, head_dim, 0, &tokens), v = page_bits(spec, head_dim, 1, &tokens);
+        kvs_page_shape shape = {.head_dim = head_dim,
+                                .page_tokens = tokens,
+                                .kv_heads = 1,
+                                .bits = width[0],
+                                .boost_bits = width[1],
+                                .boost_channels = (int)(head_dim * boosts[i / 60]),
+                                .value_bits = width[0]};
+        kvs_format format;
+        kvs_error error;
+        if (kvs_format_make(kvs_layout_find("kitty"), &shape, &format, &error) != KVS_OK) fail_msg("%s", error.rule);
+        assert_true(format.page_bits.payload == k.payload + v.payload);
+        assert_true(format.page_bits.metadata == k.metadata + v.metadata);
+        assert_true(k.padding == 0 && v.padding == 0);
+        /* The kernels start a head's page at a multiple of 16 bytes, which it fills but here. */
+        assert_true(format.page_bits.padding == 0 || (head_dim == 96 && tokens == 16));
+        assert_true(format.page_bits.padding < 16 * 8 + 1);
+    }
+}
+
 static void fp16_is_all_payload(void **state) {
     (void)state;
     kvs_scheme *scheme;
@@ -289,6 +322,7 @@ int main(void) {
         cmocka_unit_test(the_account_is_exact_at_every_length),
         cmocka_unit_test(page_bits_are_those_of_a_counted_page),
         cmocka_unit_test(closed_forms_hold),
+        cmocka_unit_test(the_kitty_layout_takes_what_the_scheme_says),
         cmocka_unit_test(fp16_is_all_payload),
         cmocka_unit_test(every_scheme_keeps_the_invariants),
     };
