@@ -48,6 +48,9 @@ typedef struct kvs_command {
 
 extern const kvs_command *const kvs_commands[]; /* ended by NULL */
 
+/* "80GiB" in bytes; 0 on success. */
+int kvs_parse_bytes(const char *text, double *bytes);
+
 /* The command line as given, for provenance. */
 const char *kvs_command_line(void);
 

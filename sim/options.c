@@ -32,8 +32,7 @@ static kvs_status append(kvs_texts *list, const char *text, kvs_error *error) {
     return KVS_OK;
 }
 
-/* "80GiB" in bytes; 0 on success. */
-static int parse_bytes(const char *text, double *bytes) {
+int kvs_parse_bytes(const char *text, double *bytes) {
     static const struct {
         const char *suffix;
         double factor;
@@ -75,7 +74,7 @@ static kvs_status set(const kvs_option *o, const char *value, void *config, kvs_
             return kvs_fail(error, KVS_USAGE, shown, NULL, "'%s' is not a whole number", value);
         number = (double)whole;
     } else if (o->type == KVS_OPTION_BYTES) {
-        if (parse_bytes(value, &number))
+        if (kvs_parse_bytes(value, &number))
             return kvs_fail(error, KVS_USAGE, shown, NULL, "'%s' is not a size; write 4096, 500MB or 80GiB", value);
         whole = number < 9e18 ? (long long)number : INT64_MAX;
     } else if (kvs_parse_real(value, &number))

@@ -59,6 +59,7 @@ void kvs_pool_touch(kvs_pool *pool, const uint32_t *blocks, int64_t count) {
         block[b->previous].next = b->next;
         block[b->next].previous = b->previous;
         pool->free--;
+        pool->cached_free -= b->key != KVS_POOL_NONE;
     }
 }
 
@@ -95,6 +96,7 @@ void kvs_pool_allocate(kvs_pool *pool, int64_t count, uint32_t *blocks) {
             block[b].key = KVS_POOL_NONE;
             pool->evictions++;
             pool->cached--;
+            pool->cached_free--;
         }
         block[b].refs = 1;
         blocks[i] = b;
@@ -133,7 +135,9 @@ void kvs_pool_release(kvs_pool *pool, const uint32_t *blocks, int64_t count) {
         uint32_t b = blocks[i];
         if (--block[b].refs > 0) continue;
         pool->free++;
-        if (to_head && block[b].key == KVS_POOL_NONE)
+        int cached = block[b].key != KVS_POOL_NONE;
+        pool->cached_free += (uint32_t)cached;
+        if (to_head && !cached)
             link_free(block, b, 0, block[0].next);
         else
             link_free(block, b, block[0].previous, 0);

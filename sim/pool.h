@@ -42,7 +42,8 @@ typedef struct kvs_pool {
     int64_t keys;
     int caching;
     kvs_free_order order;
-    uint32_t cached; /* blocks with a key, used or free */
+    uint32_t cached;      /* blocks with a key, used or free */
+    uint32_t cached_free; /* of these, the free ones */
     int64_t evictions;
     kvs_block *block;       /* [blocks]; block[0] holds the ends of the free queue: next is its head */
     uint32_t *block_of_key; /* [keys]: the first holder, with KVS_POOL_TWINS set when there are more */
@@ -77,7 +78,8 @@ void kvs_pool_release(kvs_pool *pool, const uint32_t *blocks, int64_t count);
 /* The invariants, in time proportional to the pool:
  *   1. used + free = blocks - 1; the queue holds exactly the blocks with refs = 0, each once, well linked;
  *   2. the null block is neither used nor cached;
- *   3. block_of_key[k] names a block with key k, or none has it; `cached` counts the blocks with a key;
+ *   3. block_of_key[k] names a block with key k, or none has it; `cached` counts the blocks with a key,
+ *      cached_free the free ones;
  *   4. the ring of a key holds exactly its holders.
  * Fails with KVS_CHECK and names the block. */
 KVS_MUST_CHECK kvs_status kvs_pool_check(const kvs_pool *pool, kvs_error *error);

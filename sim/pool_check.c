@@ -42,11 +42,12 @@ kvs_status kvs_pool_check(const kvs_pool *pool, kvs_error *error) {
     if (pool->block[0].refs != 0 || pool->block[0].key != KVS_POOL_NONE)
         return broken(error, 0, "the null block is used or cached");
     KVS_TRY(check_queue(pool, error));
-    uint32_t cached = 0;
+    uint32_t cached = 0, cached_free = 0;
     for (uint32_t b = 1; b < pool->blocks; b++) {
         uint32_t key = pool->block[b].key;
         if (key == KVS_POOL_NONE) continue;
         cached++;
+        cached_free += pool->block[b].refs == 0;
         uint32_t holder = key < pool->keys ? pool->block_of_key[key] : KVS_POOL_NONE;
         if (holder == KVS_POOL_NONE) return broken(error, b, "has a key that finds no block");
         if (holder & KVS_POOL_TWINS)
@@ -54,7 +55,8 @@ kvs_status kvs_pool_check(const kvs_pool *pool, kvs_error *error) {
         else if (holder != b)
             return broken(error, b, "has a key that finds only another block");
     }
-    if (cached != pool->cached) return broken(error, 0, "the count of cached blocks is wrong");
+    if (cached != pool->cached || cached_free != pool->cached_free)
+        return broken(error, 0, "the count of cached blocks is wrong");
     for (int64_t key = 0; key < pool->keys; key++) {
         uint32_t holder = pool->block_of_key[key] & ~KVS_POOL_TWINS;
         if (pool->block_of_key[key] != KVS_POOL_NONE && pool->block[holder].key != key)

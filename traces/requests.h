@@ -130,7 +130,7 @@ KVS_MUST_CHECK kvs_status kvs_requests_read_h5(const char *path, kvs_requests *r
 /* --- writing requests.h5, a piece at a time ---------------------------------------------------------------------- */
 
 typedef struct kvs_request_writer kvs_request_writer;
-/* Writes to a temporary file beside path; _finish renames it, _abandon removes it. */
+/* Writes to a temporary file beside path; _finish renames it, _abandon removes it. The path must outlive it. */
 KVS_MUST_CHECK kvs_status kvs_request_writer_create(const char *path, kvs_request_writer **writer, kvs_error *error);
 KVS_MUST_CHECK kvs_status kvs_request_writer_add(kvs_request_writer *writer, const kvs_request *request,
                                                  int has_moments, kvs_error *error);

@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/file.h"
-#include "core/h5.h"
+#include "core/h5_output.h"
 #include "traces/requests.h"
 
 enum { PIECE = 1 << 16, VERSION = 1 };
@@ -29,8 +28,10 @@ static hsize_t set_width(set s) {
 }
 
 struct kvs_request_writer {
-    kvs_output output;
-    hid_t file, sets[SETS];
+    const char *path;
+    kvs_h5_output output;
+    int open;
+    hid_t sets[SETS];
     hsize_t written[SETS];
     kvs_requests piece; /* what is not yet on the disk */
     int32_t *counts;
@@ -39,7 +40,7 @@ struct kvs_request_writer {
 };
 
 static kvs_status fail_write(const kvs_request_writer *w, const char *object, kvs_error *error) {
-    return kvs_fail(error, KVS_INPUT, w->output.path, object, "cannot be written");
+    return kvs_fail(error, KVS_INPUT, w->path, object, "cannot be written");
 }
 
 static hid_t create_set(hid_t file, set s) {
@@ -62,19 +63,14 @@ kvs_status kvs_request_writer_create(const char *path, kvs_request_writer **writ
         free(counts);
         return kvs_fail(error, KVS_INPUT, path, NULL, "out of memory");
     }
+    w->path = path;
     w->counts = counts;
-    w->file = -1;
     for (int s = 0; s < SETS; s++) w->sets[s] = -1;
-    kvs_status status = kvs_output_begin(path, &w->output, error);
-    if (status != KVS_OK) {
-        free(counts);
-        free(w);
-        return status;
-    }
     kvs_h5_lock();
-    w->file = H5Fcreate(w->output.temporary, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    kvs_status status = kvs_h5_create(path, &w->output, error);
+    w->open = status == KVS_OK;
     for (int s = 0; s < SETS && status == KVS_OK; s++)
-        if ((w->sets[s] = w->file >= 0 ? create_set(w->file, s) : -1) < 0) status = fail_write(w, set_names[s], error);
+        if ((w->sets[s] = create_set(w->output.file, s)) < 0) status = fail_write(w, set_names[s], error);
     kvs_h5_unlock();
     if (status != KVS_OK)
         kvs_request_writer_abandon(w);
@@ -123,6 +119,7 @@ kvs_status kvs_request_writer_add(kvs_request_writer *w, const kvs_request *requ
     if (w->piece.count < PIECE) return KVS_OK;
     kvs_h5_lock();
     kvs_status status = flush(w, error);
+    if (status == KVS_OK) status = kvs_h5_output_check(&w->output, error);
     kvs_h5_unlock();
     return status;
 }
@@ -133,7 +130,7 @@ static kvs_status put_number(kvs_h5_place at, const char *name, int64_t number, 
 
 static kvs_status put_facts(const kvs_request_writer *w, const kvs_reader_facts *facts, const char *source,
                             const char *sha256, kvs_error *error) {
-    kvs_h5_place at = {w->file, w->output.path, ""};
+    kvs_h5_place at = {w->output.file, w->path, ""};
     KVS_TRY(kvs_h5_put_text(at, "kvscope_kind", "requests", error));
     KVS_TRY(put_number(at, "version", VERSION, error));
     KVS_TRY(kvs_h5_put_text(at, "format", facts->format->name, error));
@@ -150,20 +147,16 @@ static kvs_status drop_empty(kvs_request_writer *w, kvs_error *error) {
         if (w->written[s] > 0) continue;
         H5Dclose(w->sets[s]);
         w->sets[s] = -1;
-        if (H5Ldelete(w->file, set_names[s], H5P_DEFAULT) < 0) return fail_write(w, set_names[s], error);
+        if (H5Ldelete(w->output.file, set_names[s], H5P_DEFAULT) < 0) return fail_write(w, set_names[s], error);
     }
     return KVS_OK;
 }
 
-static kvs_status close_file(kvs_request_writer *w, kvs_status status, kvs_error *error) {
+static void close_sets(kvs_request_writer *w) {
     for (int s = 0; s < SETS; s++) {
-        if (w->sets[s] >= 0 && H5Dclose(w->sets[s]) < 0 && status == KVS_OK)
-            status = fail_write(w, set_names[s], error);
+        if (w->sets[s] >= 0) H5Dclose(w->sets[s]);
         w->sets[s] = -1;
     }
-    if (w->file >= 0 && H5Fclose(w->file) < 0 && status == KVS_OK) status = fail_write(w, NULL, error);
-    w->file = -1;
-    return status;
 }
 
 kvs_status kvs_request_writer_finish(kvs_request_writer *w, const kvs_reader_facts *facts, const char *source,
@@ -173,9 +166,12 @@ kvs_status kvs_request_writer_finish(kvs_request_writer *w, const kvs_reader_fac
     if (status == KVS_OK && !w->has_moments) w->written[MOMENTS] = 0;
     if (status == KVS_OK) status = drop_empty(w, error);
     if (status == KVS_OK) status = put_facts(w, facts, source, sha256, error);
-    status = close_file(w, status, error);
+    close_sets(w);
+    if (status == KVS_OK) {
+        status = kvs_h5_finish(&w->output, error);
+        w->open = 0;
+    }
     kvs_h5_unlock();
-    if (status == KVS_OK) status = kvs_output_commit(&w->output, error);
     kvs_request_writer_abandon(w);
     return status;
 }
@@ -183,9 +179,9 @@ kvs_status kvs_request_writer_finish(kvs_request_writer *w, const kvs_reader_fac
 void kvs_request_writer_abandon(kvs_request_writer *w) {
     if (w == NULL) return;
     kvs_h5_lock();
-    (void)close_file(w, KVS_INPUT, NULL);
+    close_sets(w);
+    if (w->open) kvs_h5_abandon(&w->output);
     kvs_h5_unlock();
-    kvs_output_abandon(&w->output);
     kvs_requests_clear(&w->piece);
     free(w->counts);
     free(w);

@@ -3,7 +3,9 @@
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "core/params.h"
 #include "core/version.h"
 #include "sim/commands/alloc.h"
 
@@ -45,7 +47,7 @@ static kvs_status print_json(const kvs_alloc_settings *s, const kvs_requests *re
     cJSON_AddStringToObject(root, "sha256", requests->sha256);
     cJSON_AddNumberToObject(root, "skipped_lines", (double)requests->skipped);
     cJSON_AddStringToObject(root, "partial_hash", s->partial);
-    cJSON_AddStringToObject(root, "free_order", s->free_order);
+    cJSON_AddStringToObject(root, "free_order", s->engine.free_order);
     cJSON *rows = cJSON_AddArrayToObject(root, "results");
     for (int i = 0; i < count; i++) cJSON_AddItemToArray(rows, result_to_json(&results[i]));
     char *text = cJSON_Print(root);
@@ -56,6 +58,28 @@ static kvs_status print_json(const kvs_alloc_settings *s, const kvs_requests *re
     return KVS_OK;
 }
 
+/* "1000,10000,inf" as pages, 0 for inf; the caller frees *capacities. */
+static kvs_status parse_capacities(const char *text, int64_t **capacities, int *count, kvs_error *error) {
+    char *copy = strdup(text), *rest = copy;
+    int64_t *values = malloc((strlen(text) + 1) * sizeof *values);
+    *count = 0;
+    kvs_status status =
+        copy != NULL && values != NULL ? KVS_OK : kvs_fail(error, KVS_INPUT, "--capacity-pages", NULL, "out of memory");
+    for (char *word; status == KVS_OK && (word = strsep(&rest, ",")) != NULL;) {
+        long long number = 0;
+        if (strcmp(word, "inf") != 0 && (kvs_parse_int(word, &number) || number < 1 || number > 2147483645))
+            status = kvs_fail(error, KVS_USAGE, "--capacity-pages", NULL,
+                              "'%s' is no whole number from 1 to 2147483645 and not inf", word);
+        values[(*count)++] = number;
+    }
+    free(copy);
+    if (status != KVS_OK)
+        free(values);
+    else
+        *capacities = values;
+    return status;
+}
+
 /* Each capacity is a run of its own; the first failure counts. */
 static kvs_status run_all(const kvs_alloc_settings *s, const kvs_sequential *replay, const int64_t *capacities,
                           kvs_sequential_result *results, int count, kvs_error *error) {
@@ -64,7 +88,7 @@ static kvs_status run_all(const kvs_alloc_settings *s, const kvs_sequential *rep
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int i = 0; i < count; i++) {
         kvs_error own = {0};
-        kvs_status status = kvs_sequential_run(replay, capacities[i], s->skip_bad, &results[i], &own);
+        kvs_status status = kvs_sequential_run(replay, capacities[i], s->engine.skip_bad, &results[i], &own);
         if (status == KVS_OK) continue;
 #pragma omp critical(kvs_alloc_failure)
         if (worst == KVS_OK) {
@@ -82,14 +106,16 @@ static kvs_status read_options(const kvs_alloc_settings *s, const kvs_requests *
     static const char *const switches[] = {"off", "on", NULL};
     int partial, order, caching;
     KVS_TRY(kvs_choose("--partial-hash", s->partial, partials, &partial, error));
-    KVS_TRY(kvs_choose("--free-order", s->free_order, orders, &order, error));
-    KVS_TRY(kvs_choose("--caching", s->caching, switches, &caching, error));
-    int page = s->page_tokens > 0 ? (int)s->page_tokens : requests->block_tokens > 0 ? requests->block_tokens : 16;
+    KVS_TRY(kvs_choose("--free-order", s->engine.free_order, orders, &order, error));
+    KVS_TRY(kvs_choose("--caching", s->engine.caching, switches, &caching, error));
+    int page = s->engine.page_tokens > 0    ? (int)s->engine.page_tokens
+               : requests->block_tokens > 0 ? requests->block_tokens
+                                            : 16;
     *options = (kvs_sequential_options){.page_tokens = page,
                                         .partial = (kvs_partial_page)partial,
                                         .order = (kvs_free_order)order,
                                         .caching = caching,
-                                        .check = s->check,
+                                        .check = s->engine.check,
                                         .repeat = (int)s->repeat};
     return KVS_OK;
 }
@@ -99,7 +125,7 @@ kvs_status kvs_alloc_sequential(const kvs_alloc_settings *s, const kvs_requests 
     KVS_TRY(read_options(s, requests, &options, error));
     int64_t *capacities;
     int count;
-    KVS_TRY(kvs_parse_capacities(s->capacities, &capacities, &count, error));
+    KVS_TRY(parse_capacities(s->capacities, &capacities, &count, error));
     kvs_sequential *replay = NULL;
     kvs_sequential_result *results = calloc((size_t)count, sizeof *results);
     kvs_status status = results != NULL ? kvs_sequential_create(requests, options, &replay, error)
