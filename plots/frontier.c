@@ -238,15 +238,18 @@ static kvs_status write_labels(frontier_page *page, kvs_box box, int drawn, int 
 
 static void write_panel_texts(frontier_page *page, int trace, kvs_box box, int drawn, int on, int missing) {
     const kvs_trace_summary *summary = &page->results->traces[trace];
-    char model[200], text[400], conditions[160];
-    int length = snprintf(conditions, sizeof conditions, "; memory at %lld tokens; %d of %d on the frontier",
-                          (long long)summary->at_tokens, on, drawn);
-    if (missing > 0)
-        snprintf(conditions + length, sizeof conditions - (size_t)length, "; %d without this error", missing);
+    char model[200], text[400], conditions[160], counts[96];
+    int length = snprintf(conditions, sizeof conditions, "; memory at %lld tokens", (long long)summary->at_tokens);
+    if (page->results->from_position > 0)
+        snprintf(conditions + length, sizeof conditions - (size_t)length, ", error from position %lld on",
+                 (long long)page->results->from_position);
     kvs_trace_label(summary, model, sizeof model - 4);
     kvs_style_fit(model, KVS_FONT_TEXT, WIDTH - 32 - kvs_style_text_width(conditions, KVS_FONT_TEXT));
     snprintf(text, sizeof text, "%s%s", model, conditions);
     kvs_style_label(page->figure, 16, box.top - 16, KVS_LEFT, KVS_FONT_TEXT, KVS_INK, text);
+    length = snprintf(counts, sizeof counts, "%d of %d on the frontier", on, drawn);
+    if (missing > 0) snprintf(counts + length, sizeof counts - (size_t)length, ", %d without this error", missing);
+    kvs_style_label(page->figure, box.right, box.top + 8, KVS_RIGHT, KVS_FONT_SMALL, KVS_FAINT, counts);
     char measure[96];
     kvs_measure_text(page->config->measure, page->config->statistic, measure, sizeof measure);
     kvs_style_upright(page->figure, 16, (box.top + box.bottom) / 2, KVS_FONT_SMALL, KVS_INK, measure);

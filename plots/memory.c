@@ -208,8 +208,9 @@ static void draw_page(memory_page *page) {
     double width = (RIGHT - LEFT - GAP * (columns - 1.0)) / columns;
     kvs_style_begin(figure, WIDTH, TOP + lines * (PANEL + BETWEEN) - 40, "Memory of one sequence against its length",
                     page->count < page->candidates
-                        ? "all layers and KV heads; schemes spread over the frontier (--scheme chooses)"
-                        : "all layers and KV heads");
+                        ? "all layers and KV heads; a page that is not full yet waits as residual; schemes from the "
+                          "frontier (--scheme chooses)"
+                        : "all layers and KV heads; a page that is not full yet waits as residual");
     fputs("panel,tokens,payload,metadata,residual,padding,fp16,scheme,model\n", figure->csv);
     double x = 24;
     for (int kind = 0; kind < KINDS; kind++) {

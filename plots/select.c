@@ -35,16 +35,20 @@ static int select_of_trace(const kvs_results *results, const int *candidates, in
     return found;
 }
 
+static int is_quantized(const kvs_result *result) {
+    return result->bits.payload > 0 && result->effective_bits < 16;
+}
+
 int kvs_select_panels(const kvs_results *results, kvs_usable usable, int most, int *chosen, int *candidates) {
     int count = 0, quantized = 0, traces = 0;
     for (int i = 0; i < results->results_count; i++)
-        if (usable(&results->results[i])) quantized += results->results[i].bits.payload > 0;
+        if (usable(&results->results[i])) quantized += is_quantized(&results->results[i]);
     int *all = malloc(sizeof *all * (size_t)(results->results_count + 1));
     unsigned char *seen = calloc((size_t)results->traces_count + 1, 1);
     int found = all == NULL || seen == NULL ? -1 : 0;
     for (int i = 0; found == 0 && i < results->results_count; i++) {
         const kvs_result *result = &results->results[i];
-        if (!usable(result) || (quantized > 0 && !(result->bits.payload > 0))) continue;
+        if (!usable(result) || (quantized > 0 && !is_quantized(result))) continue;
         all[count++] = i;
         traces += !seen[result->trace];
         seen[result->trace] = 1;

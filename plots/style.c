@@ -210,7 +210,7 @@ void kvs_style_panel(kvs_figure *figure, kvs_box box) {
 }
 
 void kvs_style_next_panel(kvs_figure *figure) {
-    fputs("unset label\nunset arrow\nunset logscale\nset xtics autofreq\nset ytics autofreq\n", figure->gp);
+    fputs("unset label\nunset arrow\nunset logscale xy\nset xtics autofreq\nset ytics autofreq\n", figure->gp);
 }
 
 /* --- axes --------------------------------------------------------------------------------------------------------- */

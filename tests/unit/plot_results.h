@@ -10,6 +10,7 @@
 
 #include "analysis/result.h"
 #include "core/random.h"
+#include "plots/plot.h"
 
 enum { EXAMPLE_TRACES = 2, EXAMPLE_SCHEMES = 31 };
 
@@ -116,6 +117,15 @@ static inline kvs_results example_results(void) {
             example_result(&results.results[t * EXAMPLE_SCHEMES + i], t, i, &results.traces[t]);
     }
     return results;
+}
+
+/* Composes a plot with parameters as a user writes them. */
+static inline kvs_status compose(const kvs_plot_type *type, const kvs_results *results, const char *params,
+                                 kvs_figure *figure, kvs_error *error) {
+    double config[16];
+    kvs_params_defaults(type->params, config);
+    KVS_TRY(kvs_params_parse(type->params, type->name, params, config, error));
+    return kvs_figure_compose(type, results, config, figure, error);
 }
 
 #endif
