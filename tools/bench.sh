@@ -1,8 +1,9 @@
 #!/bin/sh
 # make bench: kvscope beside memcpy and beside NumPy, in one run, on the same cores and the same generated trace.
-# usage: B=build PYTHON=python3 tools/bench.sh     SCALE=0 leaves out the 4 GB trace
+# usage: B=build tools/bench.sh     SCALE=0 leaves out the 4 GB trace
 set -eu
-B=${B:-build} PYTHON=${PYTHON:-python3} SCALE=${SCALE:-1}
+B=${B:-build} SCALE=${SCALE:-1}
+PYTHON=${PYTHON:-$(for p in /usr/bin/python3 python3; do "$p" -c 'import h5py, numpy' 2>/dev/null && { echo "$p"; break; }; done)}
 kvscope=$B/kvscope
 cores=$(nproc)
 T=$(mktemp -d "$B/bench.XXXXXX")

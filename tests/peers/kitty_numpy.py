@@ -104,14 +104,15 @@ def errors(scale, k, v, q, positions, k_hat, v_hat):
             (np.linalg.norm(out_hat - out, axis=-1) / np.maximum(np.linalg.norm(out, axis=-1), 1e-30)).sum()
         )
     count = layers * kv_heads * group * queries
-    return np.array([rel, mse, kl]) , count
+    return np.array([rel, mse, kl]), count
 
 
-def run(data, scale, boost):
-    """One whole replay of the trace in memory: seconds of quantization, seconds of all, the three mean errors."""
+def run(path, boost):
+    """One whole replay, reading included: seconds of quantization, seconds of all, the three mean errors."""
     quantize_s = 0.0
     sums, count = np.zeros(3), 0
     started = time.perf_counter()
+    scale, data = load(path)
     elements = 0
     for k, v, q, positions in data:
         tokens, dim = k.shape[2:]
@@ -138,8 +139,7 @@ def main():
     parser.add_argument("--boost", type=float, default=0.25)
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
-    scale, data = load(options.trace)
-    runs = [run(data, scale, options.boost) for _ in range(options.repeat)]
+    runs = [run(options.trace, options.boost) for _ in range(options.repeat)]
     quantize_s = sorted(r[0] for r in runs)[len(runs) // 2]
     replay_s = sorted(r[1] for r in runs)[len(runs) // 2]
     rel, mse, kl = runs[0][2]
