@@ -22,7 +22,16 @@ static const kvs_param params[] = {
     {.name = NULL},
 };
 
-enum { WIDTH = 800, PANEL = 330, ABOVE = 64, BELOW = 56, LINE = 15, LEFT = 74, RIGHT = 782, MOST_LABELS = 24 };
+enum {
+    WIDTH = 800,
+    PANEL = 330,
+    ABOVE = 64,
+    BELOW = 56,
+    LINE = 15,
+    LEFT = 74,
+    RIGHT = 782,
+    MOST_LABELS = KVS_MOST_PLACED
+};
 
 typedef struct frontier_axes {
     double low_x, high_x, low_y, high_y;
@@ -202,7 +211,8 @@ static kvs_obstacles find_obstacles(const frontier_page *page, kvs_box box, int 
     return (kvs_obstacles){.points = pixels, .line = line, .points_count = drawn, .line_count = corners};
 }
 
-/* The labels of the frontier, of at most MOST_LABELS of its points; equal points share one. */
+/* The labels of the frontier, of at most MOST_LABELS of its points; equal points share one, of what their names have in
+ * common. */
 static kvs_status write_labels(frontier_page *page, kvs_box box, int drawn, int on, kvs_error *error) {
     kvs_placed placed[MOST_LABELS];
     char texts[MOST_LABELS][160];
@@ -213,8 +223,11 @@ static kvs_status write_labels(frontier_page *page, kvs_box box, int drawn, int 
     for (int k = 0, equals; k<on; k += stride> equals + 1 ? stride : equals + 1) {
         const int *at = &page->order[k];
         const kvs_scheme_label *label = &page->labels.labels[*at];
-        for (equals = 0; k + equals + 1 < on && equal_points(page, at[0], at[equals + 1]);) equals++;
-        snprintf(texts[count], sizeof *texts - 4, equals ? "%s (and %d equal)" : "%s", label->text, equals);
+        char text[sizeof label->text];
+        memcpy(text, label->text, sizeof text);
+        for (equals = 0; k + equals + 1 < on && equal_points(page, at[0], at[equals + 1]);)
+            kvs_scheme_label_common(text, page->labels.labels[at[++equals]].text);
+        snprintf(texts[count], sizeof *texts - 4, equals ? "%s (%d alike)" : "%s", text, equals + 1);
         kvs_style_fit(texts[count], KVS_FONT_SMALL, 300);
         families[count] = label->family;
         placed[count] = (kvs_placed){

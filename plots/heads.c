@@ -10,12 +10,15 @@
 
 typedef struct heads_config {
     int panels, measure, statistic;
+    double span;
 } heads_config;
 
 static const kvs_param params[] = {
     {"panels", KVS_PARAM_INT, offsetof(heads_config, panels), "6", 1, 24, "",
      "at most so many schemes, spread over the frontier of each trace", NULL},
     KVS_MEASURE_PARAMS(heads_config),
+    {"span", KVS_PARAM_REAL, offsetof(heads_config, span), "1000", 2, 1e30, "times",
+     "the colour scale reaches from the largest value down to this part of it at most", NULL},
     {.name = NULL},
 };
 
@@ -62,6 +65,7 @@ static void find_range(heads_page *page) {
             page->high = fmax(page->high, error);
         }
     }
+    page->low = fmax(page->low, page->high / page->config->span);
 }
 
 static void write_rows(heads_page *page, int panel) {
@@ -126,8 +130,8 @@ static void draw_page(heads_page *page) {
     for (int line = 0; line * COLUMNS < page->count; line++) height += line_height(page, line) + BETWEEN;
     char conditions[256], measure[96];
     kvs_measure_text(page->config->measure, page->config->statistic, measure, sizeof measure);
-    snprintf(conditions, sizeof conditions, "%s; one colour scale%s", measure,
-             page->count < page->candidates ? "; schemes spread over the frontier (--scheme chooses)" : "");
+    snprintf(conditions, sizeof conditions, "%s; colours clipped below%s", measure,
+             page->count < page->candidates ? "; schemes from the frontier (--scheme chooses)" : "");
     kvs_style_begin(figure, WIDTH, (int)height - 24, "Attention error by layer and KV head", conditions);
     fputs("unset grid\nset border 0\n", figure->gp);
     fputs("panel,layer,head,error,scheme,model\n", figure->csv);

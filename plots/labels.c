@@ -108,6 +108,23 @@ kvs_status kvs_scheme_labels_make(const kvs_results *results, kvs_scheme_labels 
     return KVS_OK;
 }
 
+void kvs_scheme_label_common(char *text, const char *other) {
+    char kept[sizeof((kvs_scheme_label *)0)->text] = "";
+    for (const char *word = text; *word != '\0';) {
+        size_t length = strcspn(word, " ");
+        for (const char *own = other; *own != '\0';) {
+            size_t own_length = strcspn(own, " ");
+            if (own_length == length && memcmp(own, word, length) == 0) {
+                append(kept, sizeof kept, word, length);
+                break;
+            }
+            own += own_length + (own[own_length] == ' ');
+        }
+        word += length + (word[length] == ' ');
+    }
+    memcpy(text, kept, strlen(kept) + 1);
+}
+
 void kvs_scheme_labels_clear(kvs_scheme_labels *labels) {
     free(labels->labels);
     free(labels->families);

@@ -29,6 +29,8 @@ typedef struct kvs_scheme_labels {
 /* *labels is the caller's, freed with kvs_scheme_labels_clear. Long texts are cut. */
 KVS_MUST_CHECK kvs_status kvs_scheme_labels_make(const kvs_results *results, kvs_scheme_labels *labels,
                                                  kvs_error *error);
+/* Cuts a label's text down to the words that it shares with another one. */
+void kvs_scheme_label_common(char *text, const char *other);
 void kvs_scheme_labels_clear(kvs_scheme_labels *labels);
 
 /* The model's name, or else the name of the trace's file; and

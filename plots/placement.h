@@ -22,9 +22,12 @@ typedef struct kvs_obstacles {
     int points_count, line_count;
 } kvs_obstacles;
 
-/* Places the labels one after the other, each where it costs least: leaving the panel, covering an earlier label and
- * crossing its leader cost most, then covering a point or the line, then distance. The same input gives the same
- * places. text_height: of every label, in pixels. */
+enum { KVS_MOST_PLACED = 24 };
+
+/* Places at most KVS_MOST_PLACED labels where together they cost least: leaving the panel, covering a label and
+ * crossing its leader cost most, then covering a point or the line, then distance. It tries several orders in which
+ * each label in turn takes the best place beside the others; the same input gives the same places. text_height: in
+ * pixels. */
 void kvs_place_labels(kvs_box panel, double text_height, const kvs_obstacles *obstacles, kvs_placed *labels,
                       int labels_count);
 

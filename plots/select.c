@@ -1,14 +1,60 @@
 #include "plots/select.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "plots/pareto.h"
 
-/* `want` of `count` entries, evenly spread, first and last among them. */
-static int spread(const int *from, int count, int want, int *chosen) {
-    if (want > count) want = count;
-    for (int i = 0; i < want; i++) chosen[i] = from[want > 1 ? i * (count - 1) / (want - 1) : count / 2];
-    return want;
+static int same_family(const kvs_results *results, int a, int b) {
+    const char *x = results->results[a].scheme, *y = results->results[b].scheme;
+    if (x == NULL || y == NULL) return x == y;
+    size_t length = strcspn(x, ":");
+    return length == strcspn(y, ":") && memcmp(x, y, length) == 0;
+}
+
+/* The size of the family whose first entry is number i; 0 if entry i is not the first of its family. */
+static int family_size(const kvs_results *results, const int *from, int count, int i) {
+    int size = 0;
+    for (int k = 0; k < count; k++) {
+        if (!same_family(results, from[i], from[k])) continue;
+        if (k < i) return 0;
+        size++;
+    }
+    return size;
+}
+
+/* Takes the entry of a family, its first at `first`, that is number `rank` of it. */
+static void take(const kvs_results *results, const int *from, char *taken, int count, int first, int rank) {
+    for (int k = first; k < count; k++) {
+        if (!same_family(results, from[first], from[k])) continue;
+        if (rank-- == 0) taken[k] = 1;
+    }
+}
+
+/* `want` of `count` entries: turn by turn from each family, within a family evenly spread; in their own order. */
+static int spread(const kvs_results *results, const int *from, int count, int want, int *chosen) {
+    char *taken = calloc((size_t)count + 1, 1);
+    int *shares = calloc((size_t)count + 1, sizeof *shares), found = 0;
+    if (taken != NULL && shares != NULL) {
+        for (int left = want < count ? want : count; left > 0;)
+            for (int i = 0; i < count && left > 0; i++) {
+                if (family_size(results, from, count, i) <= shares[i]) continue;
+                shares[i]++;
+                left--;
+            }
+        for (int i = 0; i < count; i++) {
+            int size = family_size(results, from, count, i);
+            for (int n = 0; n < shares[i]; n++)
+                take(results, from, taken, count, i, shares[i] > 1 ? n * (size - 1) / (shares[i] - 1) : size / 2);
+        }
+        for (int i = 0; i < count; i++)
+            if (taken[i]) chosen[found++] = from[i];
+    } else {
+        found = -1;
+    }
+    free(taken);
+    free(shares);
+    return found;
 }
 
 /* The share of one trace of the candidates. */
@@ -28,7 +74,7 @@ static int select_of_trace(const kvs_results *results, const int *candidates, in
         }
         int on = kvs_pareto(costs, costs + size, of_trace, order);
         for (int i = 0; i < of_trace; i++) order[i] = own[order[i]];
-        if (on >= 0) found = spread(order, on > 0 ? on : of_trace, want, chosen);
+        if (on >= 0) found = spread(results, order, on > 0 ? on : of_trace, want, chosen);
     }
     free(costs);
     free(indices);

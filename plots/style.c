@@ -217,11 +217,12 @@ void kvs_style_next_panel(kvs_figure *figure) {
 
 /* Digits at which a decade may be marked, from few to many: the first list that gives enough tics is used. */
 static const char *const digit_lists[] = {"1", "13", "125", "12346", "123456789"};
-enum { DIGIT_LISTS = 5, ENOUGH_TICS = 4 };
+enum { DIGIT_LISTS = 5, ENOUGH_TICS = 4, MOST_DECADES = 9 };
 
 static int write_log_tics(FILE *gp, const char *digits, double low, double high) {
-    int count = 0;
-    for (int decade = (int)floor(log10(low)); decade <= (int)ceil(log10(high)); decade++)
+    int count = 0, first = (int)floor(log10(low)), last = (int)ceil(log10(high));
+    int stride = 1 + (last - first) / MOST_DECADES;
+    for (int decade = last; decade >= first; decade -= stride)
         for (const char *digit = digits; *digit != '\0'; digit++) {
             char text[32];
             snprintf(text, sizeof text, "%ce%d", *digit, decade); /* read back, so that 0.1 is 0.1 */
