@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "core/status.h"
-#include "sim/model/model.h"
+#include "sim/model/forward.h"
 #include "traces/tokens.h"
 
 enum { KVS_EVAL_BINS = 16 };

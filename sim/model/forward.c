@@ -1,4 +1,5 @@
-/* forward.c: a pass over many tokens, layer by layer, in blocks of rows. */
+#include "sim/model/forward.h"
+
 #include <cblas.h>
 #include <limits.h>
 #include <omp.h>
@@ -9,33 +10,53 @@
 #include "core/half.h"
 #include "core/progress.h"
 #include "sim/model/attention.h"
-#include "sim/model/model.h"
 #include "sim/model/rope.h"
 #include "sim/model/vector.h"
 
 enum { ROWS = 128 }; /* tokens of one block of the matrix products with weights */
 
-typedef struct forward {
+struct kvs_session {
     const kvs_model *model;
-    const kvs_pass *pass;
-    int tokens;
-    float *x;                   /* [tokens][hidden] */
-    float *attended;            /* [tokens][query_heads * head_dim] */
-    float *cosines, *sines;     /* [tokens][head_dim / 2] */
-    kvs_projections now;        /* of the layer under way */
-    float *k_stored, *v_stored; /* [kv_heads][tokens][head_dim]; NULL without a scheme */
-    int *k_end, *v_end;         /* [tokens] */
+    kvs_pass pass;
+    int capacity, seen;         /* tokens */
+    int layers_kept;            /* caches: 1 if each layer may overwrite the one before it */
+    float *cosines, *sines;     /* [capacity][head_dim / 2] */
+    float *k, *v;               /* [layers_kept][kv_heads][capacity][head_dim] */
+    float *k_stored, *v_stored; /* the same; NULL without a scheme */
+    int *k_end, *v_end;         /* [capacity]: what a query reads as stored */
     float *scratch;             /* [threads][scratch_floats] */
     size_t scratch_floats;
-} forward;
+    /* Of the tokens under way, with room for `room`: */
+    int tokens, room;
+    float *x;        /* [tokens][hidden] */
+    float *q;        /* [query_heads][tokens][head_dim] */
+    float *attended; /* [tokens][query_heads * head_dim] */
+};
 
-static float *scratch_of(const forward *f) {
-    return f->scratch + (size_t)omp_get_thread_num() * f->scratch_floats;
+static float *scratch_of(const kvs_session *s) {
+    return s->scratch + (size_t)omp_get_thread_num() * s->scratch_floats;
 }
 
-/* y[rows][n] = beta y + x[rows][k] w[n][k]^T */
+static size_t head_floats(const kvs_session *s) {
+    return (size_t)s->capacity * (size_t)s->model->config.head_dim;
+}
+
+/* Where the cache of a layer begins in k, v, k_stored and v_stored. */
+static size_t cache_at(const kvs_session *s, int layer) {
+    return (size_t)(layer % s->layers_kept) * (size_t)s->model->config.kv_heads * head_floats(s);
+}
+
+/* y[rows][n] = beta y + x[rows][k] w[n][k]^T; a single row is spread over the threads, by parts of w. */
 static void multiply(int rows, int n, int k, const float *x, const float *w, float beta, float *y) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, n, k, 1.0f, x, k, w, k, beta, y, n);
+    enum { PART = 256 };
+    if (rows > 1) {
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, n, k, 1.0f, x, k, w, k, beta, y, n);
+        return;
+    }
+#pragma omp parallel for schedule(static)
+    for (int first = 0; first < n; first += PART)
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, n - first < PART ? n - first : PART, k, 1.0f,
+                    w + (size_t)first * (size_t)k, k, x, 1, beta, y + first, 1);
 }
 
 /* --- set-up --------------------------------------------------------------------------------------------------------
@@ -47,80 +68,122 @@ static size_t block_floats(const kvs_model_config *c) {
     return ROWS * ((size_t)c->hidden + (projected > inner ? projected : inner));
 }
 
-static size_t largest_scratch(const forward *f) {
-    const kvs_model_config *c = &f->model->config;
-    size_t sizes[] = {block_floats(c), kvs_attention_scratch(f->tokens), 0, 0}, most = 0;
-    if (f->pass->scheme != NULL) {
-        sizes[2] = kvs_store_scratch_floats(&f->pass->scheme->k);
-        sizes[3] = kvs_store_scratch_floats(&f->pass->scheme->v);
+static size_t largest_scratch(const kvs_session *s) {
+    size_t sizes[] = {block_floats(&s->model->config), kvs_attention_scratch(s->capacity), 0, 0}, most = 0;
+    if (s->pass.scheme != NULL) {
+        sizes[2] = kvs_store_scratch_floats(&s->pass.scheme->k);
+        sizes[3] = kvs_store_scratch_floats(&s->pass.scheme->v);
     }
     for (int i = 0; i < 4; i++) most = sizes[i] > most ? sizes[i] : most;
     return (most + 15) / 16 * 16;
 }
 
-static void window_ends(const kvs_store *store, int prompt, int tokens, int *ends) {
-    for (int p = 0; p < tokens; p++) {
-        int64_t end = p < prompt || store->codec == NULL ? 0 : kvs_window_stored_end(&store->window, p, prompt);
+static void window_ends(const kvs_session *s, const kvs_store *store, int *ends) {
+    for (int p = 0; p < s->capacity; p++) {
+        int exact = p < s->pass.prompt_tokens || store->codec == NULL;
+        int64_t end = exact ? 0 : kvs_window_stored_end(&store->window, p, s->pass.prompt_tokens);
         ends[p] = (int)(end < p ? end : p);
     }
 }
 
-static kvs_status set_up(forward *f, kvs_error *error) {
-    const kvs_model_config *c = &f->model->config;
-    size_t t = (size_t)f->tokens, dim = (size_t)c->head_dim;
-    size_t q = t * (size_t)c->query_heads * dim, kv = t * (size_t)c->kv_heads * dim;
-    f->scratch_floats = largest_scratch(f);
-    f->x = malloc(sizeof(float) * t * (size_t)c->hidden);
-    f->attended = malloc(sizeof(float) * q);
-    f->cosines = malloc(sizeof(float) * t * dim / 2);
-    f->sines = malloc(sizeof(float) * t * dim / 2);
-    f->now = (kvs_projections){malloc(sizeof(float) * q), malloc(sizeof(float) * kv), malloc(sizeof(float) * kv)};
-    f->k_end = malloc(sizeof(int) * t);
-    f->v_end = malloc(sizeof(int) * t);
-    f->scratch = aligned_alloc(64, sizeof(float) * f->scratch_floats * (size_t)omp_get_max_threads());
-    int good = f->x && f->attended && f->cosines && f->sines && f->now.q && f->now.k && f->now.v && f->k_end &&
-               f->v_end && f->scratch;
-    if (f->pass->scheme != NULL) {
-        f->k_stored = malloc(sizeof(float) * kv);
-        f->v_stored = malloc(sizeof(float) * kv);
-        good = good && f->k_stored && f->v_stored;
+static kvs_status set_up(kvs_session *s, kvs_error *error) {
+    const kvs_model_config *c = &s->model->config;
+    size_t angles = (size_t)s->capacity * (size_t)c->head_dim / 2;
+    size_t cache = (size_t)s->layers_kept * (size_t)c->kv_heads * head_floats(s);
+    s->scratch_floats = largest_scratch(s);
+    s->cosines = malloc(sizeof(float) * angles);
+    s->sines = malloc(sizeof(float) * angles);
+    s->k = malloc(sizeof(float) * cache);
+    s->v = malloc(sizeof(float) * cache);
+    s->k_end = malloc(sizeof(int) * (size_t)s->capacity);
+    s->v_end = malloc(sizeof(int) * (size_t)s->capacity);
+    s->scratch = aligned_alloc(64, sizeof(float) * s->scratch_floats * (size_t)omp_get_max_threads());
+    int good = s->cosines && s->sines && s->k && s->v && s->k_end && s->v_end && s->scratch;
+    if (s->pass.scheme != NULL) {
+        s->k_stored = malloc(sizeof(float) * cache);
+        s->v_stored = malloc(sizeof(float) * cache);
+        good = good && s->k_stored && s->v_stored;
     }
-    if (!good) return kvs_fail(error, KVS_INPUT, f->model->directory, NULL, "out of memory for %d tokens", f->tokens);
-    kvs_rope_table(&c->rope, 0, f->tokens, f->cosines, f->sines);
-    if (f->pass->scheme != NULL) {
-        window_ends(&f->pass->scheme->k, f->pass->prompt_tokens, f->tokens, f->k_end);
-        window_ends(&f->pass->scheme->v, f->pass->prompt_tokens, f->tokens, f->v_end);
+    if (!good) return kvs_fail(error, KVS_INPUT, s->model->directory, NULL, "out of memory for %d tokens", s->capacity);
+    kvs_rope_table(&c->rope, 0, s->capacity, s->cosines, s->sines);
+    if (s->pass.scheme != NULL) {
+        window_ends(s, &s->pass.scheme->k, s->k_end);
+        window_ends(s, &s->pass.scheme->v, s->v_end);
     }
     return KVS_OK;
 }
 
-static void tear_down(forward *f) {
-    void *all[] = {f->x,     f->attended, f->cosines, f->sines,   f->now.q,    f->now.k,
-                   f->now.v, f->k_end,    f->v_end,   f->scratch, f->k_stored, f->v_stored};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+static kvs_status open_session(const kvs_model *model, const kvs_pass *pass, int capacity, int layers_kept,
+                               kvs_session **session, kvs_error *error) {
+    *session = NULL;
+    int limit = model->config.max_positions;
+    if (capacity < 1 || capacity > limit)
+        return kvs_fail(error, KVS_INPUT, model->directory, "max_position_embeddings",
+                        "%d tokens; the model admits 1 to %d", capacity, limit);
+    kvs_session *s = calloc(1, sizeof *s);
+    if (s == NULL) return kvs_fail(error, KVS_INPUT, model->directory, NULL, "out of memory");
+    *s = (kvs_session){.model = model, .pass = *pass, .capacity = capacity, .layers_kept = layers_kept};
+    kvs_status status = set_up(s, error);
+    if (status == KVS_OK)
+        *session = s;
+    else
+        kvs_session_close(s);
+    return status;
 }
 
-static kvs_status embed(const forward *f, const int32_t *ids, kvs_error *error) {
-    const kvs_model_config *c = &f->model->config;
-    for (int t = 0; t < f->tokens; t++) {
+kvs_status kvs_session_open(const kvs_model *model, const kvs_pass *pass, int capacity, kvs_session **session,
+                            kvs_error *error) {
+    return open_session(model, pass, capacity, model->config.layers, session, error);
+}
+
+void kvs_session_close(kvs_session *s) {
+    if (s == NULL) return;
+    void *all[] = {s->cosines, s->sines, s->k, s->v,       s->k_stored, s->v_stored,
+                   s->k_end,   s->v_end, s->x, s->scratch, s->q,        s->attended};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    free(s);
+}
+
+/* Room for the rows of `tokens` tokens. */
+static kvs_status make_room(kvs_session *s, int tokens, kvs_error *error) {
+    const kvs_model_config *c = &s->model->config;
+    s->tokens = tokens;
+    if (tokens <= s->room) return KVS_OK;
+    size_t q = sizeof(float) * (size_t)tokens * (size_t)c->query_heads * (size_t)c->head_dim;
+    free(s->x);
+    free(s->q);
+    free(s->attended);
+    s->x = malloc(sizeof(float) * (size_t)tokens * (size_t)c->hidden);
+    s->q = malloc(q);
+    s->attended = malloc(q);
+    s->room = s->x && s->q && s->attended ? tokens : 0;
+    return s->room > 0 ? KVS_OK
+                       : kvs_fail(error, KVS_INPUT, s->model->directory, NULL, "out of memory for %d tokens", tokens);
+}
+
+static kvs_status embed(const kvs_session *s, const int32_t *ids, kvs_error *error) {
+    const kvs_model_config *c = &s->model->config;
+    for (int t = 0; t < s->tokens; t++) {
         if (ids[t] < 0 || ids[t] >= c->vocabulary)
-            return kvs_fail(error, KVS_INPUT, f->model->directory, NULL, "token id %d is outside the vocabulary of %d",
+            return kvs_fail(error, KVS_INPUT, s->model->directory, NULL, "token id %d is outside the vocabulary of %d",
                             ids[t], c->vocabulary);
-        memcpy(f->x + (size_t)t * (size_t)c->hidden, f->model->embedding + (size_t)ids[t] * (size_t)c->hidden,
+        memcpy(s->x + (size_t)t * (size_t)c->hidden, s->model->embedding + (size_t)ids[t] * (size_t)c->hidden,
                sizeof(float) * (size_t)c->hidden);
     }
     return KVS_OK;
 }
 
-/* --- one layer -----------------------------------------------------------------------------------------------------
+/* --- one layer: q, k, v --------------------------------------------------------------------------------------------
  */
 
-/* Moves one token's projections [heads][head_dim] to [heads][tokens][head_dim], through the norm of a head if any. */
-static void spread(const forward *f, const float *from, int heads, const float *norm, int token, float *to) {
-    const kvs_model_config *c = &f->model->config;
+/* Moves one token's projections [heads][head_dim] to row `token` of to [heads][stride][head_dim], through the norm of a
+ * head if there is one. */
+static void spread(const kvs_session *s, const float *from, int heads, const float *norm, int stride, int token,
+                   float *to) {
+    const kvs_model_config *c = &s->model->config;
     size_t dim = (size_t)c->head_dim;
     for (int h = 0; h < heads; h++) {
-        float *row = to + ((size_t)h * (size_t)f->tokens + (size_t)token) * dim;
+        float *row = to + ((size_t)h * (size_t)stride + (size_t)token) * dim;
         if (norm != NULL)
             kvs_rms_norm(c->head_dim, from + (size_t)h * dim, norm, (float)c->norm_epsilon, row);
         else
@@ -128,103 +191,116 @@ static void spread(const forward *f, const float *from, int heads, const float *
     }
 }
 
-static void project(const forward *f, const kvs_layer *layer) {
-    const kvs_model_config *c = &f->model->config;
+static void project(const kvs_session *s, int index) {
+    const kvs_model_config *c = &s->model->config;
+    const kvs_layer *layer = &s->model->layers[index];
     int q_columns = c->query_heads * c->head_dim, kv_columns = c->kv_heads * c->head_dim;
     int columns = q_columns + 2 * kv_columns;
-#pragma omp parallel for schedule(dynamic)
-    for (int first = 0; first < f->tokens; first += ROWS) {
-        int rows = f->tokens - first < ROWS ? f->tokens - first : ROWS;
-        float *h = scratch_of(f), *qkv = h + (size_t)ROWS * (size_t)c->hidden;
+    float *k = s->k + cache_at(s, index), *v = s->v + cache_at(s, index);
+#pragma omp parallel for schedule(dynamic) if (s->tokens > ROWS)
+    for (int first = 0; first < s->tokens; first += ROWS) {
+        int rows = s->tokens - first < ROWS ? s->tokens - first : ROWS;
+        float *h = scratch_of(s), *qkv = h + (size_t)ROWS * (size_t)c->hidden;
         for (int r = 0; r < rows; r++)
-            kvs_rms_norm(c->hidden, f->x + (size_t)(first + r) * (size_t)c->hidden, layer->input_norm,
+            kvs_rms_norm(c->hidden, s->x + (size_t)(first + r) * (size_t)c->hidden, layer->input_norm,
                          (float)c->norm_epsilon, h + (size_t)r * (size_t)c->hidden);
         multiply(rows, columns, c->hidden, h, layer->qkv, 0.0f, qkv);
         for (int r = 0; r < rows; r++) {
             const float *row = qkv + (size_t)r * (size_t)columns;
-            spread(f, row, c->query_heads, layer->q_norm, first + r, f->now.q);
-            spread(f, row + q_columns, c->kv_heads, layer->k_norm, first + r, f->now.k);
-            spread(f, row + q_columns + kv_columns, c->kv_heads, NULL, first + r, f->now.v);
+            int at = s->seen + first + r;
+            spread(s, row, c->query_heads, layer->q_norm, s->tokens, first + r, s->q);
+            spread(s, row + q_columns, c->kv_heads, layer->k_norm, s->capacity, at, k);
+            spread(s, row + q_columns + kv_columns, c->kv_heads, NULL, s->capacity, at, v);
         }
     }
 }
 
-static void rotate(const forward *f) {
-    const kvs_model_config *c = &f->model->config;
-    size_t half = (size_t)c->head_dim / 2;
-#pragma omp parallel for collapse(2) schedule(static)
+static void rotate(const kvs_session *s, int index) {
+    const kvs_model_config *c = &s->model->config;
+    size_t half = (size_t)c->head_dim / 2, dim = (size_t)c->head_dim;
+    float *k = s->k + cache_at(s, index);
+#pragma omp parallel for collapse(2) schedule(static) if (s->tokens > ROWS)
     for (int h = 0; h < c->query_heads + c->kv_heads; h++)
-        for (int t = 0; t < f->tokens; t++) {
-            float *heads = h < c->query_heads ? f->now.q : f->now.k;
-            int head = h < c->query_heads ? h : h - c->query_heads;
-            kvs_rope_rotate(&c->rope, f->cosines + (size_t)t * half, f->sines + (size_t)t * half,
-                            heads + ((size_t)head * (size_t)f->tokens + (size_t)t) * (size_t)c->head_dim);
+        for (int t = 0; t < s->tokens; t++) {
+            size_t at = (size_t)(s->seen + t), head = (size_t)(h < c->query_heads ? h : h - c->query_heads);
+            float *row = h < c->query_heads ? s->q + (head * (size_t)s->tokens + (size_t)t) * dim
+                                            : k + (head * (size_t)s->capacity + at) * dim;
+            kvs_rope_rotate(&c->rope, s->cosines + at * half, s->sines + at * half, row);
         }
 }
 
-/* Rounds one head of K or V to binary16, which is what any cache holds, and stores its pages. */
-static int store_head(const forward *f, const kvs_store *store, int layer, int head, float *full, float *stored,
-                      float *scratch) {
-    size_t dim = (size_t)f->model->config.head_dim, at = (size_t)head * (size_t)f->tokens * dim;
-    size_t count = (size_t)f->tokens * dim;
-    if (kvs_round_floats_to_half(full + at, full + at, count) != count) return 0;
+/* --- one layer: the cache ------------------------------------------------------------------------------------------
+ */
+
+/* Rounds the new rows of one head of K or V to binary16, which is what any cache holds, and stores the pages that
+ * have become due. */
+static int store_head(const kvs_session *s, const kvs_store *store, int layer, int head, float *full, float *stored) {
+    size_t dim = (size_t)s->model->config.head_dim, count = (size_t)s->tokens * dim;
+    float *fresh = full + (size_t)s->seen * dim;
+    if (kvs_round_floats_to_half(fresh, fresh, count) != count) return 0;
     if (store->codec == NULL) return 1;
-    kvs_page_place place = {f->pass->seed, f->pass->sequence, layer, head, 0};
-    int64_t end = kvs_window_stored_end(&store->window, f->tokens, f->pass->prompt_tokens);
-    kvs_store_pages(store, place, end, full + at, stored + at, NULL, scratch);
+    int64_t sink = store->window.sink_tokens, page = store->window.page_tokens;
+    int64_t from = kvs_window_stored_end(&store->window, s->seen, s->pass.prompt_tokens);
+    int64_t to = kvs_window_stored_end(&store->window, s->seen + s->tokens, s->pass.prompt_tokens);
+    kvs_page_place place = {s->pass.seed, s->pass.sequence, layer, head, (int)((from - sink) / page)};
+    kvs_coded out = {.x_hat = stored + (size_t)from * dim};
+    if (to > from) store->codec->pages(store, place, (to - from) / page, full + (size_t)from * dim, out, scratch_of(s));
     return 1;
 }
 
-static kvs_status fill_cache(const forward *f, int layer, kvs_error *error) {
-    const kvs_model_config *c = &f->model->config;
-    const kvs_scheme *scheme = f->pass->scheme;
+static kvs_status fill_cache(const kvs_session *s, int layer, kvs_error *error) {
+    const kvs_model_config *c = &s->model->config;
+    const kvs_scheme *scheme = s->pass.scheme;
     int overflowing = INT_MAX;
-#pragma omp parallel for schedule(dynamic) reduction(min : overflowing)
+#pragma omp parallel for schedule(dynamic) reduction(min : overflowing) if (s->tokens > ROWS)
     for (int i = 0; i < 2 * c->kv_heads; i++) {
-        int head = i / 2;
-        int good = i % 2 == 0 ? store_head(f, &scheme->k, layer, head, f->now.k, f->k_stored, scratch_of(f))
-                              : store_head(f, &scheme->v, layer, head, f->now.v, f->v_stored, scratch_of(f));
+        size_t at = cache_at(s, layer) + (size_t)(i / 2) * head_floats(s);
+        int good = i % 2 == 0 ? store_head(s, &scheme->k, layer, i / 2, s->k + at, s->k_stored + at)
+                              : store_head(s, &scheme->v, layer, i / 2, s->v + at, s->v_stored + at);
         if (!good && i < overflowing) overflowing = i;
     }
     if (overflowing == INT_MAX) return KVS_OK;
     char object[64];
     snprintf(object, sizeof object, "%s of layer %d, head %d", overflowing % 2 ? "V" : "K", layer, overflowing / 2);
-    return kvs_fail(error, KVS_INPUT, f->model->directory, object, "does not fit binary16");
+    return kvs_fail(error, KVS_INPUT, s->model->directory, object, "does not fit binary16");
 }
 
-static void attend(const forward *f) {
-    const kvs_model_config *c = &f->model->config;
-    size_t dim = (size_t)c->head_dim, head_floats = (size_t)f->tokens * dim;
-    int blocks = (f->tokens + KVS_ATTENTION_ROWS - 1) / KVS_ATTENTION_ROWS, group = c->query_heads / c->kv_heads;
-    int quantized = f->pass->scheme != NULL;
+/* --- one layer: attention and the rest -----------------------------------------------------------------------------
+ */
+
+static void attend(const kvs_session *s, int index) {
+    const kvs_model_config *c = &s->model->config;
+    size_t dim = (size_t)c->head_dim, stride = (size_t)c->query_heads * dim;
+    int blocks = (s->tokens + KVS_ATTENTION_ROWS - 1) / KVS_ATTENTION_ROWS, group = c->query_heads / c->kv_heads;
+    const kvs_scheme *scheme = s->pass.scheme;
+    float scale = (float)kvs_model_softmax_scale(c);
 #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < blocks * c->query_heads; task++) {
         int block = blocks - 1 - task / c->query_heads, head = task % c->query_heads; /* the longest first */
         int first = block * KVS_ATTENTION_ROWS;
-        int rows = f->tokens - first < KVS_ATTENTION_ROWS ? f->tokens - first : KVS_ATTENTION_ROWS;
-        size_t kv = (size_t)(head / group) * head_floats;
-        kvs_cache_side k = {f->now.k + kv, NULL, 0, NULL}, v = {f->now.v + kv, NULL, 0, NULL};
-        if (quantized && f->pass->scheme->k.codec != NULL)
-            k = (kvs_cache_side){k.full, f->k_stored + kv, f->pass->scheme->k.window.sink_tokens, f->k_end};
-        if (quantized && f->pass->scheme->v.codec != NULL)
-            v = (kvs_cache_side){v.full, f->v_stored + kv, f->pass->scheme->v.window.sink_tokens, f->v_end};
-        size_t stride = (size_t)c->query_heads * dim;
-        kvs_attention_block(c->head_dim, (float)kvs_model_softmax_scale(c), &k, &v,
-                            f->now.q + (size_t)head * head_floats + (size_t)first * dim, first, rows, scratch_of(f),
-                            f->attended + (size_t)first * stride + (size_t)head * dim, stride);
+        int rows = s->tokens - first < KVS_ATTENTION_ROWS ? s->tokens - first : KVS_ATTENTION_ROWS;
+        size_t at = cache_at(s, index) + (size_t)(head / group) * head_floats(s);
+        kvs_cache_side k = {s->k + at, NULL, 0, NULL}, v = {s->v + at, NULL, 0, NULL};
+        if (scheme != NULL && scheme->k.codec != NULL)
+            k = (kvs_cache_side){s->k + at, s->k_stored + at, scheme->k.window.sink_tokens, s->k_end};
+        if (scheme != NULL && scheme->v.codec != NULL)
+            v = (kvs_cache_side){s->v + at, s->v_stored + at, scheme->v.window.sink_tokens, s->v_end};
+        const float *q = s->q + ((size_t)head * (size_t)s->tokens + (size_t)first) * dim;
+        kvs_attention_block(c->head_dim, scale, &k, &v, q, s->seen + first, rows, scratch_of(s),
+                            s->attended + (size_t)first * stride + (size_t)head * dim, stride);
     }
 }
 
-static void finish_layer(const forward *f, const kvs_layer *layer) {
-    const kvs_model_config *c = &f->model->config;
+static void finish_layer(const kvs_session *s, const kvs_layer *layer) {
+    const kvs_model_config *c = &s->model->config;
     size_t hidden = (size_t)c->hidden, inner = (size_t)c->intermediate;
     int q_columns = c->query_heads * c->head_dim;
-#pragma omp parallel for schedule(dynamic)
-    for (int first = 0; first < f->tokens; first += ROWS) {
-        int rows = f->tokens - first < ROWS ? f->tokens - first : ROWS;
-        float *x = f->x + (size_t)first * hidden, *h = scratch_of(f), *gate = h + ROWS * hidden;
+#pragma omp parallel for schedule(dynamic) if (s->tokens > ROWS)
+    for (int first = 0; first < s->tokens; first += ROWS) {
+        int rows = s->tokens - first < ROWS ? s->tokens - first : ROWS;
+        float *x = s->x + (size_t)first * hidden, *h = scratch_of(s), *gate = h + ROWS * hidden;
         float *up = gate + ROWS * inner;
-        multiply(rows, c->hidden, q_columns, f->attended + (size_t)first * (size_t)q_columns, layer->output, 1.0f, x);
+        multiply(rows, c->hidden, q_columns, s->attended + (size_t)first * (size_t)q_columns, layer->output, 1.0f, x);
         for (int r = 0; r < rows; r++)
             kvs_rms_norm(c->hidden, x + (size_t)r * hidden, layer->post_norm, (float)c->norm_epsilon,
                          h + (size_t)r * hidden);
@@ -235,42 +311,49 @@ static void finish_layer(const forward *f, const kvs_layer *layer) {
     }
 }
 
-static kvs_status run_layers(const forward *f, kvs_error *error) {
-    const kvs_pass *pass = f->pass;
-    for (int i = 0; i < f->model->config.layers; i++) {
-        const kvs_layer *layer = &f->model->layers[i];
-        if (kvs_interrupted()) return kvs_fail(error, KVS_INTERRUPTED, NULL, NULL, "interrupted");
-        project(f, layer);
-        if (pass->observe != NULL && pass->before_rope) KVS_TRY(pass->observe(pass->user, i, &f->now, error));
-        rotate(f);
-        if (pass->scheme != NULL) KVS_TRY(fill_cache(f, i, error));
-        if (pass->observe != NULL && !pass->before_rope) KVS_TRY(pass->observe(pass->user, i, &f->now, error));
-        attend(f);
-        finish_layer(f, layer);
-    }
+static kvs_status observe(const kvs_session *s, int layer, kvs_error *error) {
+    size_t at = cache_at(s, layer);
+    kvs_projections now = {s->seen, s->tokens, s->capacity, s->q, s->k + at, s->v + at};
+    return s->pass.observe(s->pass.user, layer, &now, error);
+}
+
+static kvs_status run_layer(const kvs_session *s, int layer, kvs_error *error) {
+    const kvs_pass *pass = &s->pass;
+    if (kvs_interrupted()) return kvs_fail(error, KVS_INTERRUPTED, NULL, NULL, "interrupted");
+    project(s, layer);
+    if (pass->observe != NULL && pass->before_rope) KVS_TRY(observe(s, layer, error));
+    rotate(s, layer);
+    if (pass->scheme != NULL) KVS_TRY(fill_cache(s, layer, error));
+    if (pass->observe != NULL && !pass->before_rope) KVS_TRY(observe(s, layer, error));
+    attend(s, layer);
+    finish_layer(s, &s->model->layers[layer]);
     return KVS_OK;
 }
 
 /* --- the contract --------------------------------------------------------------------------------------------------
  */
 
+kvs_status kvs_session_run(kvs_session *s, const int32_t *ids, int tokens, float *hidden, kvs_error *error) {
+    const kvs_model_config *c = &s->model->config;
+    if (tokens < 1 || tokens > s->capacity - s->seen)
+        return kvs_fail(error, KVS_INPUT, s->model->directory, NULL, "%d tokens behind %d do not fit the %d asked for",
+                        tokens, s->seen, s->capacity);
+    KVS_TRY(make_room(s, tokens, error));
+    KVS_TRY(embed(s, ids, error));
+    for (int i = 0; i < c->layers; i++) KVS_TRY(run_layer(s, i, error));
+    s->seen += tokens;
+    for (int t = 0; t < tokens; t++)
+        kvs_rms_norm(c->hidden, s->x + (size_t)t * (size_t)c->hidden, s->model->final_norm, (float)c->norm_epsilon,
+                     hidden + (size_t)t * (size_t)c->hidden);
+    return KVS_OK;
+}
+
 kvs_status kvs_model_forward(const kvs_model *model, const kvs_pass *pass, const int32_t *ids, int tokens,
                              float *hidden, kvs_error *error) {
-    const kvs_model_config *c = &model->config;
-    if (tokens < 1 || tokens > c->max_positions)
-        return kvs_fail(error, KVS_INPUT, model->directory, "max_position_embeddings",
-                        "%d tokens; the model admits 1 to %d", tokens, c->max_positions);
-    forward f = {.model = model, .pass = pass, .tokens = tokens};
-    kvs_status status;
-    KVS_TRY_OR(set_up(&f, error), out);
-    KVS_TRY_OR(embed(&f, ids, error), out);
-    KVS_TRY_OR(run_layers(&f, error), out);
-#pragma omp parallel for schedule(static)
-    for (int t = 0; t < tokens; t++)
-        kvs_rms_norm(c->hidden, f.x + (size_t)t * (size_t)c->hidden, model->final_norm, (float)c->norm_epsilon,
-                     hidden + (size_t)t * (size_t)c->hidden);
-out:
-    tear_down(&f);
+    kvs_session *session;
+    KVS_TRY(open_session(model, pass, tokens, 1, &session, error));
+    kvs_status status = kvs_session_run(session, ids, tokens, hidden, error);
+    kvs_session_close(session);
     return status;
 }
 

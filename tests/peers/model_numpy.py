@@ -145,7 +145,7 @@ def forward(config, weights, ids):
 # --- the C library ----------------------------------------------------------------------------------------------------
 
 
-class Pass(ctypes.Structure):  # kvs_pass of sim/model/model.h
+class Pass(ctypes.Structure):  # kvs_pass of sim/model/forward.h
     _fields_ = [
         ("scheme", ctypes.c_void_p),
         ("prompt_tokens", ctypes.c_int),
