@@ -83,3 +83,12 @@ hid_t kvs_element_type(kvs_element element) {
     H5Tclose(type);
     return H5I_INVALID_HID;
 }
+
+kvs_status kvs_element_parse(const char *text, kvs_element *element, kvs_error *error) {
+    for (int i = KVS_ELEMENT_BINARY16; i <= KVS_ELEMENT_BFLOAT16; i++)
+        if (strcmp(text, kvs_element_name((kvs_element)i)) == 0) {
+            *element = (kvs_element)i;
+            return KVS_OK;
+        }
+    return kvs_fail(error, KVS_USAGE, "element type", NULL, "'%s' is none of binary16, binary32, bfloat16", text);
+}

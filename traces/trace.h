@@ -16,6 +16,8 @@ extern "C" {
 
 typedef enum kvs_element { KVS_ELEMENT_BINARY16, KVS_ELEMENT_BINARY32, KVS_ELEMENT_BFLOAT16 } kvs_element;
 const char *kvs_element_name(kvs_element element); /* "binary16" */
+/* The element type of that name; KVS_USAGE if there is none. */
+KVS_MUST_CHECK kvs_status kvs_element_parse(const char *text, kvs_element *element, kvs_error *error);
 size_t kvs_element_bytes(kvs_element element);
 
 typedef enum kvs_tensor { KVS_TENSOR_K, KVS_TENSOR_V, KVS_TENSOR_Q } kvs_tensor;

@@ -41,15 +41,6 @@ static const kvs_option options[] = {
     {NULL, KVS_OPTION_FLAG, 0, NULL, NULL, 0, 0, NULL},
 };
 
-static kvs_status parse_element(const char *text, kvs_element *element, kvs_error *error) {
-    for (int i = KVS_ELEMENT_BINARY16; i <= KVS_ELEMENT_BFLOAT16; i++)
-        if (strcmp(text, kvs_element_name((kvs_element)i)) == 0) {
-            *element = (kvs_element)i;
-            return KVS_OK;
-        }
-    return kvs_fail(error, KVS_USAGE, "--element", NULL, "'%s' is none of binary16, binary32, bfloat16", text);
-}
-
 static kvs_status resolve(const settings *s, kvs_generate *g, kvs_error *error) {
     *g = (kvs_generate){.layers = (int)s->layers,
                         .query_heads = (int)s->query_heads,
@@ -67,7 +58,7 @@ static kvs_status resolve(const settings *s, kvs_generate *g, kvs_error *error) 
                         .quiet = s->common.quiet};
     int fit = g->tokens - g->first_query;
     g->queries = (int)(s->queries >= 0 ? s->queries : fit < 0 ? 0 : fit < 64 ? fit : 64);
-    return parse_element(s->element, &g->options.element, error);
+    return kvs_element_parse(s->element, &g->options.element, error);
 }
 
 static void print(const settings *s, const kvs_generate *g, double seconds) {

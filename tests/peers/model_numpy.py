@@ -105,8 +105,8 @@ def rope_frequencies(config, dim):
     return frequencies / factor * (1 - keep) + frequencies * keep, 0.1 * math.log(factor) + 1.0
 
 
-def forward(config, weights, ids):
-    """Logits [tokens][vocabulary]."""
+def forward(config, weights, ids, taken=None):
+    """Logits [tokens][vocabulary]; `taken` (a list) receives q, k, v of each layer before and after RoPE."""
     heads, groups = config["num_attention_heads"], config["num_key_value_heads"]
     dim, epsilon, tokens = config["head_dim"], config["rms_norm_eps"], len(ids)
 
@@ -130,6 +130,8 @@ def forward(config, weights, ids):
         )
         if "self_attn.q_norm.weight" in w:
             q, k = norm(q, w["self_attn.q_norm.weight"]), norm(k, w["self_attn.k_norm.weight"])
+        if taken is not None:
+            taken.append({"before": (q, k, v), "after": (rotate(q), rotate(k), v)})
         q, k = rotate(q), np.repeat(rotate(k), heads // groups, axis=0)
         scores = np.where(future, -np.inf, q @ k.transpose(0, 2, 1) / math.sqrt(dim))
         scores = np.exp(scores - scores.max(-1, keepdims=True))
