@@ -110,7 +110,7 @@ bench: ## set up, build, and compare speed with memcpy and with NumPy in one run
 	@B=$(B) PYTHON=$(PYTHON) tools/bench.sh
 
 install: all ## install into PREFIX (default /usr/local)
-	@B=$(B) PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" HEADERS="$(filter-out kernels/simt/%,$(HEADERS))" \
+	@B=$(B) PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" HEADERS="$(HEADERS)" \
 	    PACKAGES="$(PACKAGES)" SYSTEM_LIBS="$(filter-out $(shell $(PKG_CONFIG) --libs $(PACKAGES)),$(LDFLAGS) $(LDLIBS))" \
 	    tools/install.sh
 

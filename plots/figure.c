@@ -16,29 +16,46 @@ extern char **environ;
 static const char *const pictures[] = {"svg", "png"};
 enum { PICTURES = 2 };
 
+enum { MOST_SIZE = 1 << 16 };                 /* layers, KV heads, both together, channels */
+static const int64_t most_tokens = 1LL << 50; /* leaves room to multiply */
+
+static kvs_status check_trace(const kvs_trace_summary *trace, kvs_error *error) {
+    const int sizes[] = {trace->layers, trace->kv_heads, trace->head_dim};
+    for (int i = 0; i < 3; i++)
+        if (sizes[i] < 1 || sizes[i] > MOST_SIZE)
+            return kvs_fail(error, KVS_INPUT, "results", "traces",
+                            "%d layers, %d KV heads, %d channels: outside 1 to %d", sizes[0], sizes[1], sizes[2],
+                            MOST_SIZE);
+    if (trace->layers > MOST_SIZE / trace->kv_heads)
+        return kvs_fail(error, KVS_INPUT, "results", "traces", "%d layers of %d KV heads: more than %d", trace->layers,
+                        trace->kv_heads, MOST_SIZE);
+    return KVS_OK;
+}
+
+static kvs_status check_result(const kvs_results *results, int number, kvs_error *error) {
+    const kvs_result *result = &results->results[number];
+    if (result->trace < 0 || result->trace >= results->traces_count)
+        return kvs_fail(error, KVS_INPUT, "results", "results", "result %d names trace %d of %d", number, result->trace,
+                        results->traces_count);
+    const kvs_trace_summary *trace = &results->traces[result->trace];
+    for (int i = 0; i < result->heads_count; i++) {
+        const kvs_head_result *head = &result->heads[i];
+        if (head->layer < 0 || head->layer >= trace->layers || head->head < 0 || head->head >= trace->kv_heads)
+            return kvs_fail(error, KVS_INPUT, "results", "heads", "result %d names layer %d, head %d of %d, %d", number,
+                            head->layer, head->head, trace->layers, trace->kv_heads);
+    }
+    for (int i = 0; i < result->memory_count; i++)
+        if (result->memory[i].tokens < 1 || result->memory[i].tokens > most_tokens)
+            return kvs_fail(error, KVS_INPUT, "results", "memory", "result %d has a length of %lld tokens", number,
+                            (long long)result->memory[i].tokens);
+    return KVS_OK;
+}
+
 /* Everything that indexes or is indexed, so that no plot has to look again. */
 static kvs_status check_results(const kvs_results *results, kvs_error *error) {
     if (results->results_count <= 0) return kvs_fail(error, KVS_INPUT, "results", NULL, "hold no result");
-    for (int i = 0; i < results->traces_count; i++) {
-        const kvs_trace_summary *trace = &results->traces[i];
-        if (trace->layers < 1 || trace->kv_heads < 1 || trace->head_dim < 1)
-            return kvs_fail(error, KVS_INPUT, "results", "traces",
-                            "%d layers, %d KV heads, %d channels: must be positive", trace->layers, trace->kv_heads,
-                            trace->head_dim);
-    }
-    for (int i = 0; i < results->results_count; i++) {
-        const kvs_result *result = &results->results[i];
-        if (result->trace < 0 || result->trace >= results->traces_count)
-            return kvs_fail(error, KVS_INPUT, "results", "results", "result %d names trace %d of %d", i, result->trace,
-                            results->traces_count);
-        for (int k = 0; k < result->heads_count; k++) {
-            const kvs_head_result *head = &result->heads[k];
-            const kvs_trace_summary *trace = &results->traces[result->trace];
-            if (head->layer < 0 || head->layer >= trace->layers || head->head < 0 || head->head >= trace->kv_heads)
-                return kvs_fail(error, KVS_INPUT, "results", "results", "result %d names layer %d, head %d of %d, %d",
-                                i, head->layer, head->head, trace->layers, trace->kv_heads);
-        }
-    }
+    for (int i = 0; i < results->traces_count; i++) KVS_TRY(check_trace(&results->traces[i], error));
+    for (int i = 0; i < results->results_count; i++) KVS_TRY(check_result(results, i, error));
     return KVS_OK;
 }
 

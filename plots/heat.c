@@ -1,7 +1,7 @@
 /* heat.c: the heat maps of style.h. */
 #include "plots/style.h"
 
-enum { RECTANGLES = 5000 }; /* more would make the SVG larger than a megabyte */
+enum { RECTANGLES = 16000 }; /* more would make the SVG larger than two megabytes */
 
 void kvs_style_heat_scale(kvs_figure *figure, kvs_box bar, double low, double high, const char *label) {
     double width = figure->width, height = figure->height;

@@ -105,7 +105,6 @@ static int write_rows(memory_page *page, int panel) {
     int rows = 0;
     for (int i = 0; i < result->memory_count; i++) {
         const kvs_memory_point *point = &result->memory[i];
-        if (point->tokens < 1) continue;
         fprintf(csv, "%d,%lld", panel, (long long)point->tokens);
         for (int kind = 0; kind < KINDS; kind++) {
             fputc(',', csv);

@@ -40,7 +40,8 @@ run env -u LD_LIBRARY_PATH "$T/static"
 [ "$status" = 0 ] && grep -qx "$version 2.53125" "$T/.out"
 report $? 'and runs'
 
-(cd "$T/prefix/include/kvscope" && find . -name '*.h' | sort | sed 's/^\.\/\(.*\)/#include "\1"/') >"$T/all.c"
+# What kernels are written in (kernels/simt) is C++, but for what other headers include of it.
+(cd "$T/prefix/include/kvscope" && find . -name '*.h' ! -path './kernels/simt/*' | sort | sed 's/^\.\/\(.*\)/#include "\1"/') >"$T/all.c"
 [ "$(wc -l <"$T/all.c")" -gt 20 ]
 report $? 'the headers are there'
 passes 'and compile together, with what pkg-config says' sh -c \

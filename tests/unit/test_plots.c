@@ -232,6 +232,10 @@ static void missing_numbers_are_named(void **state) {
     assert_int_equal(
         compose(kvs_plot_type_find("frontier"), &results, "error=key_rel_l2,statistic=p99", &figure, &error),
         KVS_USAGE);
+    results.results[3].memory_count = 1;
+    results.results[3].memory[0].tokens = INT64_MAX;
+    assert_int_equal(compose(kvs_plot_type_find("memory"), &results, "", &figure, &error), KVS_INPUT);
+    assert_non_null(strstr(error.rule, "result 3 has a length of"));
     results.results[3].trace = 7;
     assert_int_equal(compose(kvs_plot_type_find("memory"), &results, "", &figure, &error), KVS_INPUT);
     kvs_results_clear(&results);
