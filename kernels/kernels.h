@@ -1,0 +1,59 @@
+/* kernels.h: the kernels as functions of the host, once for CUDA and once for the SIMT runtime.
+ *
+ * Every pointer in the arguments is memory of the device that runs the kernel. A function checks its arguments and
+ * starts the kernel on a stream; it returns 0, or an error that `text` explains: the device's own, or one of
+ * kvs_kernel_refusal where it does not support the arguments. */
+#ifndef KVS_KERNELS_KERNELS_H
+#define KVS_KERNELS_KERNELS_H
+
+#include <stdint.h>
+
+#include "kernels/affine.h"
+#include "kernels/layout.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Rankings that a kernel computes itself; the formulas are those of kernels/rankings/. */
+typedef enum kvs_metric { KVS_METRIC_MAGNITUDE, KVS_METRIC_VARIANCE, KVS_METRIC_RANGE, KVS_METRIC_RANDOM } kvs_metric;
+
+/* Page i of the input goes to head i % kv_heads of block blocks[i / kv_heads] (blocks NULL: i / kv_heads). */
+typedef struct kvs_quantize_args {
+    kvs_format format;
+    kvs_affine_rule rule; /* meta is binary16 */
+    kvs_metric metric;    /* keys only */
+    int64_t pages;
+    const uint16_t *x; /* [pages][page_tokens][head_dim] binary16 */
+    const int32_t *blocks;
+    const kvs_page_place *places; /* [pages]; only for KVS_METRIC_RANDOM */
+    uint8_t *tensors[2];
+} kvs_quantize_args;
+
+/* The reverse: y [pages][page_tokens][head_dim] is code * scale + zero, rounded to binary16. */
+typedef struct kvs_dequantize_args {
+    kvs_format format;
+    int64_t pages;
+    const uint8_t *tensors[2];
+    const int32_t *blocks;
+    int values; /* 0: keys, 1: values */
+    uint16_t *y;
+} kvs_dequantize_args;
+
+typedef struct kvs_kernels {
+    const char *name; /* "cuda" or "simt" */
+    int (*quantize_pack_k)(const kvs_quantize_args *args, void *stream);
+    int (*quantize_pack_v)(const kvs_quantize_args *args, void *stream);
+    int (*dequantize)(const kvs_dequantize_args *args, void *stream);
+    /* bytes is a multiple of 16. */
+    int (*copy)(const void *source, void *destination, int64_t bytes, void *stream);
+    const char *(*text)(int error);
+} kvs_kernels;
+
+extern const kvs_kernels kvs_kernels_simt;
+extern const kvs_kernels kvs_kernels_cuda; /* only in builds with CUDA */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

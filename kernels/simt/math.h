@@ -1,0 +1,135 @@
+/* math.h: arithmetic that has an instruction of its own on a device: pairs of binary16, exponentials, byte selection.
+ *
+ * A pair is two binary16 in one 32-bit word, the first in the low half. On the host the same results come from core/half.h;
+ * exp2 is approximate on a device (2 ulp). Included by simt.h after the wrappers. */
+#ifndef KVS_KERNELS_SIMT_MATH_H
+#define KVS_KERNELS_SIMT_MATH_H
+
+#include "core/half.h"
+
+#ifdef __CUDACC__
+
+#include <cuda_fp16.h>
+
+KVS_DEVICE __half2 kvs_as_half2(uint32_t pair) {
+    return kvs_bit_cast<__half2>(pair);
+}
+
+KVS_DEVICE uint32_t kvs_pair_min(uint32_t a, uint32_t b) {
+    return kvs_bit_cast<uint32_t>(__hmin2(kvs_as_half2(a), kvs_as_half2(b)));
+}
+
+KVS_DEVICE uint32_t kvs_pair_max(uint32_t a, uint32_t b) {
+    return kvs_bit_cast<uint32_t>(__hmax2(kvs_as_half2(a), kvs_as_half2(b)));
+}
+
+KVS_DEVICE uint32_t kvs_pair_mul(uint32_t a, uint32_t b) {
+    return kvs_bit_cast<uint32_t>(__hmul2_rn(kvs_as_half2(a), kvs_as_half2(b)));
+}
+
+KVS_DEVICE uint32_t kvs_pair_fma(uint32_t a, uint32_t b, uint32_t c) {
+    return kvs_bit_cast<uint32_t>(__hfma2(kvs_as_half2(a), kvs_as_half2(b), kvs_as_half2(c)));
+}
+
+/* Rounds to nearest even. */
+KVS_DEVICE uint32_t kvs_pair_of(float low, float high) {
+    return kvs_bit_cast<uint32_t>(__floats2half2_rn(low, high));
+}
+
+KVS_DEVICE float kvs_pair_low(uint32_t pair) {
+    return __low2float(kvs_as_half2(pair));
+}
+
+KVS_DEVICE float kvs_pair_high(uint32_t pair) {
+    return __high2float(kvs_as_half2(pair));
+}
+
+KVS_DEVICE float kvs_exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+KVS_DEVICE float kvs_fma(float a, float b, float c) {
+    return __fmaf_rn(a, b, c);
+}
+
+KVS_DEVICE uint32_t kvs_byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
+    return __byte_perm(a, b, selector);
+}
+
+KVS_DEVICE int kvs_popcount(uint32_t x) {
+    return __popc(x);
+}
+
+/* Lane 4g + q holds row g, columns 2q and 2q + 1 of an 8 x 8 matrix of 16-bit elements; gets the same of the transpose. */
+KVS_DEVICE uint32_t kvs_movmatrix_trans(uint32_t pair) {
+    uint32_t transposed;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(transposed) : "r"(pair));
+    return transposed;
+}
+
+#else
+
+KVS_DEVICE float kvs_pair_low(uint32_t pair) {
+    return kvs_half_to_float((uint16_t)pair);
+}
+
+KVS_DEVICE float kvs_pair_high(uint32_t pair) {
+    return kvs_half_to_float((uint16_t)(pair >> 16));
+}
+
+KVS_DEVICE uint32_t kvs_pair_of(float low, float high) {
+    return (uint32_t)kvs_float_to_half(low) | (uint32_t)kvs_float_to_half(high) << 16;
+}
+
+KVS_DEVICE uint32_t kvs_pair_min(uint32_t a, uint32_t b) {
+    float low = kvs_pair_low(a), low_b = kvs_pair_low(b), high = kvs_pair_high(a), high_b = kvs_pair_high(b);
+    return kvs_pair_of(low_b < low ? low_b : low, high_b < high ? high_b : high);
+}
+
+KVS_DEVICE uint32_t kvs_pair_max(uint32_t a, uint32_t b) {
+    float low = kvs_pair_low(a), low_b = kvs_pair_low(b), high = kvs_pair_high(a), high_b = kvs_pair_high(b);
+    return kvs_pair_of(low_b > low ? low_b : low, high_b > high ? high_b : high);
+}
+
+KVS_DEVICE uint32_t kvs_pair_mul(uint32_t a, uint32_t b) {
+    return kvs_pair_of(kvs_pair_low(a) * kvs_pair_low(b), kvs_pair_high(a) * kvs_pair_high(b));
+}
+
+/* The product is exact in binary64, the sum rounds once there; binary32 lies between it and binary16. */
+KVS_DEVICE uint32_t kvs_pair_fma(uint32_t a, uint32_t b, uint32_t c) {
+    double low = (double)kvs_pair_low(a) * kvs_pair_low(b) + kvs_pair_low(c);
+    double high = (double)kvs_pair_high(a) * kvs_pair_high(b) + kvs_pair_high(c);
+    return kvs_pair_of((float)low, (float)high);
+}
+
+KVS_DEVICE float kvs_exp2(float x) {
+    return __builtin_exp2f(x);
+}
+
+KVS_DEVICE float kvs_fma(float a, float b, float c) {
+    return __builtin_fmaf(a, b, c);
+}
+
+KVS_DEVICE uint32_t kvs_byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
+    uint64_t bytes = (uint64_t)b << 32 | a;
+    uint32_t result = 0;
+    for (int i = 0; i < 4; i++) result |= (uint32_t)(bytes >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+    return result;
+}
+
+KVS_DEVICE int kvs_popcount(uint32_t x) {
+    return __builtin_popcount(x);
+}
+
+KVS_DEVICE uint32_t kvs_movmatrix_trans(uint32_t pair) {
+    int lane = (int)(threadIdx.x % 32), row = lane / 4, column = lane % 4 * 2;
+    uint32_t first = kvs_shfl(pair, column * 4 + row / 2);
+    uint32_t second = kvs_shfl(pair, (column + 1) * 4 + row / 2);
+    return kvs_byte_perm(first, second, row % 2 ? 0x7632 : 0x5410);
+}
+
+#endif
+
+#endif
