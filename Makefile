@@ -25,7 +25,7 @@ CFLAGS += -std=c11 -O3 -g -fPIC -fopenmp $(ARITHMETIC) $(WARN) -Wstrict-prototyp
 LDLIBS = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null) -lm -lpthread
 LDFLAGS += -fopenmp
 # Kernels and their tests also compile for the SIMT runtime of the host (kernels/simt); they need no C++ library.
-CXXFLAGS += -std=c++17 -O2 -g -fPIC -fopenmp $(ARITHMETIC) -fno-exceptions -fno-rtti -Wall -Wextra -Wshadow
+CXXFLAGS += -std=c++17 -O2 -g -fPIC -fopenmp $(ARITHMETIC) -fno-exceptions -fno-rtti -Wall -Wextra -Wshadow -Wno-unknown-pragmas
 ifneq ($(SAN),)
 CXXFLAGS += -fsanitize=$(SAN) -fno-sanitize=vptr -fno-omit-frame-pointer -fno-sanitize-recover=all -DKVS_NO_CLONES
 CFLAGS += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all -DKVS_NO_CLONES
@@ -45,7 +45,8 @@ CPPFLAGS += -DKVS_HAVE_CUDA=1
 NVFLAGS += -std=c++17 -O3 -lineinfo -fmad=false -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
            -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) \
            -Xcompiler -fPIC,-ffp-contract=off
-OBJECTS += $(KERNELS:%.cu=$(B)/%.cu.o)
+OBJECTS += $(KERNELS:%.cu=$(B)/%.cu.o) $(patsubst %.c,$(B)/%.o,$(wildcard kernels/cuda/*.c))
+CPPFLAGS += -isystem $(dir $(NVCC))../include
 LDLIBS += $(if $(KERNELS),-L$(dir $(NVCC))../lib64 -lcudart_static -lstdc++ -ldl -lrt)
 endif
 SUITES := unit golden oracle parity fuzz

@@ -10,15 +10,15 @@ KVS_DEVICE uint32_t load_bits(const uint8_t *page, uint32_t bit, int width) {
     return (uint32_t)kvs_ld_global_nc(page + bit / 8) >> bit % 8 & ((1u << width) - 1u);
 }
 
-KVS_DEVICE float load_half(const uint8_t *page, const kvs_field &field, int token, int row) {
+KVS_DEVICE float load_half(const uint8_t *page, const kvs_layout_field &field, int token, int row) {
     return kvs_pair_low(load_bits(page, kvs_field_bit(&field, token, row), 16));
 }
 
 /* Where channel `channel` stands, by the page's index. */
-KVS_DEVICE kvs_channel find_channel(const kvs_format &format, const uint8_t *page, int channel) {
+KVS_DEVICE kvs_channel_place find_channel(const kvs_format &format, const uint8_t *page, int channel) {
     int count = format.shape.boost_channels, head_dim = format.shape.head_dim;
     const uint8_t *index = page + format.index_byte;
-    kvs_channel at = {count > 0, channel, count > 0 ? channel : 0};
+    kvs_channel_place at = {count > 0, channel, count > 0 ? channel : 0};
     if (format.index == KVS_INDEX_RANKS) {
         at.row = kvs_ld_global_nc(index + channel);
         at.boosted = at.row < count;
@@ -42,7 +42,7 @@ KVS_KERNEL(THREADS, 4) dequantize_keys(const kvs_dequantize_args args) {
     if (format.key_scale.tensor) meta = kvs_head_page(format, (uint8_t *)args.tensors[1], args.blocks, blockIdx.x, 1);
     int head_dim = format.shape.head_dim, tokens = format.shape.page_tokens;
     for (int channel = (int)threadIdx.x; channel < head_dim; channel += THREADS) {
-        kvs_channel at = find_channel(format, page, channel);
+        kvs_channel_place at = find_channel(format, page, channel);
         int row = kvs_meta_row(&format, channel, at);
         float scale = load_half(meta, format.key_scale, 0, row), zero = load_half(meta, format.key_zero, 0, row);
         for (int t = 0; t < tokens; t++) {
@@ -51,8 +51,7 @@ KVS_KERNEL(THREADS, 4) dequantize_keys(const kvs_dequantize_args args) {
             for (int i = 0; i < place.parts; i++)
                 code |= load_bits(page, place.part[i].bit, place.part[i].width) << place.part[i].shift;
             float value = kvs_affine_value((float)code, scale, zero);
-            kvs_st_global(args.y + ((int64_t)blockIdx.x * tokens + t) * head_dim + channel,
-                          kvs_float_to_half(value));
+            kvs_st_global(args.y + ((int64_t)blockIdx.x * tokens + t) * head_dim + channel, kvs_float_to_half(value));
         }
     }
 }
@@ -68,8 +67,7 @@ KVS_KERNEL(THREADS, 4) dequantize_values(const kvs_dequantize_args args) {
         for (int channel = (int)threadIdx.x; channel < head_dim; channel += THREADS) {
             uint32_t code = load_bits(page, kvs_field_bit(&format.value, t, channel), format.value.width);
             float value = kvs_affine_value((float)code, scale, zero);
-            kvs_st_global(args.y + ((int64_t)blockIdx.x * tokens + t) * head_dim + channel,
-                          kvs_float_to_half(value));
+            kvs_st_global(args.y + ((int64_t)blockIdx.x * tokens + t) * head_dim + channel, kvs_float_to_half(value));
         }
     }
 }
@@ -78,7 +76,7 @@ KVS_KERNEL(THREADS, 4) dequantize_values(const kvs_dequantize_args args) {
 KVS_KERNEL(THREADS, 4) gather_full(const kvs_dequantize_args args) {
     const kvs_format &format = args.format;
     const uint8_t *page = kvs_head_page(format, (uint8_t *)args.tensors[0], args.blocks, blockIdx.x, 0);
-    const kvs_field &field = args.values ? format.value : format.key;
+    const kvs_layout_field &field = args.values ? format.value : format.key;
     int chunks = format.shape.head_dim / 8;
     for (int i = (int)threadIdx.x; i < format.shape.page_tokens * chunks; i += THREADS) {
         int token = i / chunks, chunk = i - token * chunks;
@@ -118,17 +116,3 @@ extern "C" int KVS_BACKEND(kvs_copy)(const void *source, void *destination, int6
     return kvs_launch(copy, grid, dim3(COPY_THREADS), 0, stream, (const kvs_u32x4 *)source, (kvs_u32x4 *)destination,
                       bytes / 16);
 }
-
-/* --- the kernels of this build ------------------------------------------------------------------------------------- */
-
-extern "C" int KVS_BACKEND(kvs_quantize_pack_k)(const kvs_quantize_args *args, void *stream);
-extern "C" int KVS_BACKEND(kvs_quantize_pack_v)(const kvs_quantize_args *args, void *stream);
-
-static const char *text_of(int error) {
-    return kvs_launch_text(error);
-}
-
-extern "C" const kvs_kernels KVS_BACKEND(kvs_kernels) = {
-    KVS_BACKEND_NAME, KVS_BACKEND(kvs_quantize_pack_k), KVS_BACKEND(kvs_quantize_pack_v), KVS_BACKEND(kvs_dequantize),
-    KVS_BACKEND(kvs_copy), text_of,
-};

@@ -1,7 +1,7 @@
 /* encode.h: codes of kernels/affine.h without a division each, and what the quantizing kernels share.
  *
- * With y = x - minimum, y * (1 / divisor) differs from y / divisor by less than 2^-21 of it. Both round to the same code
- * unless they are that near to a half; there, the definition itself is evaluated. */
+ * With y = x - minimum, y * (1 / divisor) differs from y / divisor by less than 2^-21 of it. Both round to the same
+ * code unless they are that near to a half; there, the definition itself is evaluated. */
 #ifndef KVS_KERNELS_CUDA_ENCODE_H
 #define KVS_KERNELS_CUDA_ENCODE_H
 
@@ -58,7 +58,7 @@ KVS_DEVICE uint8_t *kvs_head_page(const kvs_format &format, uint8_t *tensor, con
     return tensor + block * format.block_bytes[which] + (int64_t)head * format.head_bytes[which];
 }
 
-KVS_DEVICE void kvs_put_half(uint8_t *page, const kvs_field &field, int token, int row, float value) {
+KVS_DEVICE void kvs_put_half(uint8_t *page, const kvs_layout_field &field, int token, int row, float value) {
     uint16_t half = (uint16_t)kvs_pair_of(value, 0.0f);
     kvs_st_global((uint16_t *)(page + kvs_field_bit(&field, token, row) / 8), half);
 }

@@ -56,7 +56,8 @@ KVS_DEVICE const kvs_u32x4 *my_keys(layout_of_shared s, int k) {
     return (const kvs_u32x4 *)(s.keys + (channel % RESIDUES + RESIDUES * k) * s.pitch + channel / RESIDUES * 16);
 }
 
-/* --- sums and extremes over the tokens of a channel ---------------------------------------------------------------- */
+/* --- sums and extremes over the tokens of a channel ----------------------------------------------------------------
+ */
 
 /* Thread r of 8 starts with its share of 8 channels and ends with the whole of channel r. */
 KVS_DEVICE float scatter_sum(float (&share)[8], int r) {
@@ -162,7 +163,8 @@ KVS_DEVICE float score_of(const kvs_quantize_args &args, layout_of_shared s, flo
     return kvs_random_unit(key, threadIdx.x);
 }
 
-/* --- which channels are boosted ------------------------------------------------------------------------------------ */
+/* --- which channels are boosted ------------------------------------------------------------------------------------
+ */
 
 /* How many channels come before this one: a higher score, or the same and a lower channel. */
 KVS_DEVICE int rank_of(const float *scores, int head_dim, float score) {
@@ -179,10 +181,10 @@ KVS_DEVICE int rank_of(const float *scores, int head_dim, float score) {
 }
 
 /* The place of this thread's channel. Every thread of the block calls it. */
-KVS_DEVICE kvs_channel choose(const kvs_format &format, layout_of_shared s, float score) {
+KVS_DEVICE kvs_channel_place choose(const kvs_format &format, layout_of_shared s, float score) {
     int channel = (int)threadIdx.x, head_dim = format.shape.head_dim, count = format.shape.boost_channels;
     if (count == 0 || count == head_dim) {
-        kvs_channel all = {count != 0, channel, count != 0 ? channel : 0};
+        kvs_channel_place all = {count != 0, channel, count != 0 ? channel : 0};
         if (!format.sorted && count == 0) all.row = 0;
         return all;
     }
@@ -194,13 +196,13 @@ KVS_DEVICE kvs_channel choose(const kvs_format &format, layout_of_shared s, floa
     kvs_syncthreads();
     int before = kvs_popcount(warp_boosted & ((1u << channel % 32) - 1u));
     for (int w = 0; w < channel / 32; w++) before += (int)kvs_ld_shared(s.counts + w);
-    kvs_channel at = {boosted, boosted ? rank : count, before};
+    kvs_channel_place at = {boosted, boosted ? rank : count, before};
     if (format.sorted) at.row = boosted ? before : count + channel - before;
     return at;
 }
 
 /* Scale, zero and index of this thread's channel. */
-KVS_DEVICE void store_metadata(const kvs_format &format, uint8_t *page, uint8_t *meta_page, kvs_channel at,
+KVS_DEVICE void store_metadata(const kvs_format &format, uint8_t *page, uint8_t *meta_page, kvs_channel_place at,
                                kvs_affine_group group) {
     int channel = (int)threadIdx.x, row = kvs_meta_row(&format, channel, at);
     kvs_put_half(meta_page, format.key_scale, 0, row, group.scale);
@@ -214,10 +216,11 @@ KVS_DEVICE void store_metadata(const kvs_format &format, uint8_t *page, uint8_t 
     }
 }
 
-/* --- packing: fragment --------------------------------------------------------------------------------------------- */
+/* --- packing: fragment ---------------------------------------------------------------------------------------------
+ */
 
-/* Per row and residue, 16-bit chunks: the codes of a channel in one half of a word (kernels/layouts/fragment.c). A chunk
- * has 4 tokens at 2 bits, otherwise 2. Offsets in chunks. */
+/* Per row and residue, 16-bit chunks: the codes of a channel in one half of a word (kernels/layouts/fragment.c). A
+ * chunk has 4 tokens at 2 bits, otherwise 2. Offsets in chunks. */
 KVS_DEVICE int chunks_of(int count, int width) {
     return width == 2 ? count / 4 : count / 2;
 }
@@ -248,7 +251,7 @@ KVS_DEVICE uint32_t two_rows(const uint16_t *even, const uint16_t *odd) {
 template <int count>
 KVS_DEVICE void emit_step(const kvs_format &format, const unsigned char *staged, uint8_t *page, int step, int lane) {
     bool is_wide = 16 * step < format.wide_rows;
-    const kvs_field &field = is_wide ? format.key_more : format.key;
+    const kvs_layout_field &field = is_wide ? format.key_more : format.key;
     int width = field.width, chunks = chunks_of(count, width), words = width == 8 ? 2 * chunks : chunks;
     const uint16_t *first = (const uint16_t *)staged + chunk_offset(format, count, 16 * step) + lane / 4 * chunks;
     const uint16_t *row = first + 2 * (lane % 4) * RESIDUES * chunks;
@@ -266,7 +269,8 @@ KVS_DEVICE void emit_step(const kvs_format &format, const unsigned char *staged,
     }
 }
 
-/* --- packing: rows ------------------------------------------------------------------------------------------------- */
+/* --- packing: rows -------------------------------------------------------------------------------------------------
+ */
 
 /* Codes are staged a byte each, [channel][tokens + 16]. */
 KVS_DEVICE uint32_t squeeze(uint32_t bytes, int width) {
@@ -308,19 +312,18 @@ KVS_DEVICE void emit_planes(const kvs_format &format, layout_of_shared s, uint8_
 }
 
 /* Thread d writes the row of channel d. */
-KVS_DEVICE void emit_scattered(const kvs_format &format, layout_of_shared s, uint8_t *page, kvs_channel at) {
+KVS_DEVICE void emit_scattered(const kvs_format &format, layout_of_shared s, uint8_t *page, kvs_channel_place at) {
     int tokens = format.shape.page_tokens, channel = (int)threadIdx.x, width = kvs_key_bits(&format, at.boosted);
     uint8_t *row = page + kvs_key_place(&format, 0, channel, at).part[0].bit / 8;
     for (int i = 0; i < tokens * width / 32; i++)
-        kvs_st_global((uint32_t *)row + i,
-                      squeeze_word(s.codes + channel * (tokens + 16) + i * 32 / width, width, 0));
+        kvs_st_global((uint32_t *)row + i, squeeze_word(s.codes + channel * (tokens + 16) + i * 32 / width, width, 0));
 }
 
-/* --- the kernel ---------------------------------------------------------------------------------------------------- */
+/* --- the kernel ----------------------------------------------------------------------------------------------------
+ */
 
 /* A few tokens at a time, so that few registers do. */
-template <int count, bool fragment>
-KVS_DEVICE void encode_keys(const kvs_quantize_args &args, layout_of_shared s) {
+template <int count, bool fragment> KVS_DEVICE void encode_keys(const kvs_quantize_args &args, layout_of_shared s) {
     const int tokens = count < 4 ? count : 4;
     int r = (int)threadIdx.x % RESIDUES, first = (int)threadIdx.x / RESIDUES * 8;
 #pragma unroll 1
@@ -360,7 +363,7 @@ template <int count, bool fragment> KVS_KERNEL(256, 2) quantize_keys(const kvs_q
     extremes_of<count>(s, r, minimum, maximum);
     if (format.shape.boost_channels > 0 && format.shape.boost_channels < head_dim)
         score = score_of<count>(args, s, minimum, maximum);
-    kvs_channel at = choose(format, s, score);
+    kvs_channel_place at = choose(format, s, score);
     float levels = kvs_affine_levels(kvs_key_bits(&format, at.boosted));
     kvs_affine_group group = kvs_affine_fit(args.rule, minimum, maximum, levels);
     kvs_st_shared((kvs_u32x4 *)(s.encoders + channel), kvs_bit_cast<kvs_u32x4>(kvs_encoder_of(group, levels)));

@@ -1,7 +1,7 @@
 /* quantize_v.cu: values: extremes of a token over its channels, codes, packing. One pass, all in registers.
  *
- * A group of lanes holds four tokens, 8 consecutive channels a lane: with tokens 2q, 2q + 1, 2q + 8, 2q + 9 of a step of
- * 16 a lane has whole words of the fragment layout; in the other layouts, 8 codes are adjacent anyway. */
+ * A group of lanes holds four tokens, 8 consecutive channels a lane: with tokens 2q, 2q + 1, 2q + 8, 2q + 9 of a step
+ * of 16 a lane has whole words of the fragment layout; in the other layouts, 8 codes are adjacent anyway. */
 #include "kernels/cuda/encode.h"
 
 namespace {
@@ -38,7 +38,8 @@ KVS_DEVICE void fit_tokens(const kvs_quantize_args &args, const uint32_t (&extre
     }
 }
 
-/* Words of the fragment layout: bit 16(i&1) + width(i>>1) of token i, 8 of channel + 2, and 4 of channel + 4 at 2 bits. */
+/* Words of the fragment layout: bit 16(i&1) + width(i>>1) of token i, 8 of channel + 2, and 4 of channel + 4 at 2 bits.
+ */
 KVS_DEVICE void store_fragment(const kvs_format &format, uint8_t *page, int step, int q, int chunk,
                                const uint32_t (&codes)[TOKENS][8]) {
     uint32_t width = (uint32_t)format.value.width, words = (uint32_t)format.shape.head_dim / 32 * width / 2;
@@ -76,7 +77,8 @@ KVS_DEVICE void store_fragment(const kvs_format &format, uint8_t *page, int step
 /* 8 adjacent codes of one token. */
 KVS_DEVICE void store_row(const kvs_format &format, uint8_t *page, int token, int chunk, const uint32_t (&codes)[8]) {
     uint32_t width = (uint32_t)format.value.width, low = 0, high = 0;
-    uint8_t *at = page + (format.value.base + (uint32_t)token * format.value.token[0] + (uint32_t)chunk * 8 * width) / 8;
+    uint8_t *at =
+        page + (format.value.base + (uint32_t)token * format.value.token[0] + (uint32_t)chunk * 8 * width) / 8;
 #pragma unroll
     for (uint32_t c = 0; c < 4; c++) {
         low |= codes[c] << c * width;

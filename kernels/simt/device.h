@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #define KVS_BACKEND(name)                   name##_cuda
+#define KVS_BACKEND_NAME                    "cuda"
 #define KVS_KERNEL(max_threads, min_blocks) __global__ void __launch_bounds__(max_threads, min_blocks)
 #define KVS_DEVICE                          static __device__ __forceinline__
 

@@ -74,6 +74,14 @@ static const kvs_simt_memory *last_before(const unsigned char *address) {
     return low > 0 ? &memories[low - 1] : NULL;
 }
 
+void kvs_simt_host_wrote(const void *memory, size_t bytes) {
+    const unsigned char *begin = memory;
+    const kvs_simt_memory *at = last_before(begin);
+    if (at == NULL || at->writers == NULL) return;
+    size_t offset = (size_t)(begin - at->memory);
+    for (size_t i = offset; i < offset + bytes && i < at->bytes; i++) at->writers[WORDS * i] = 1; /* by launch 0 */
+}
+
 static int holds(const kvs_simt_memory *memory, const unsigned char *address, uint32_t width) {
     return memory != NULL && address >= memory->memory && (size_t)(address - memory->memory) < memory->bytes &&
            memory->bytes - (size_t)(address - memory->memory) >= width;

@@ -9,6 +9,7 @@
 #include "kernels/simt/thread.h"
 
 #define KVS_BACKEND(name)                   name##_simt
+#define KVS_BACKEND_NAME                    "simt"
 #define KVS_KERNEL(max_threads, min_blocks) void
 #define KVS_DEVICE                          static inline __attribute__((always_inline))
 

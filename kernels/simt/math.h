@@ -1,7 +1,7 @@
 /* math.h: arithmetic that has an instruction of its own on a device: pairs of binary16, exponentials, byte selection.
  *
- * A pair is two binary16 in one 32-bit word, the first in the low half. On the host the same results come from core/half.h;
- * exp2 is approximate on a device (2 ulp). Included by simt.h after the wrappers. */
+ * A pair is two binary16 in one 32-bit word, the first in the low half. On the host the same results come from
+ * core/half.h; exp2 is approximate on a device (2 ulp). Included by simt.h after the wrappers. */
 #ifndef KVS_KERNELS_SIMT_MATH_H
 #define KVS_KERNELS_SIMT_MATH_H
 
@@ -62,7 +62,8 @@ KVS_DEVICE int kvs_popcount(uint32_t x) {
     return __popc(x);
 }
 
-/* Lane 4g + q holds row g, columns 2q and 2q + 1 of an 8 x 8 matrix of 16-bit elements; gets the same of the transpose. */
+/* Lane 4g + q holds row g, columns 2q and 2q + 1 of an 8 x 8 matrix of 16-bit elements; gets the same of the transpose.
+ */
 KVS_DEVICE uint32_t kvs_movmatrix_trans(uint32_t pair) {
     uint32_t transposed;
     asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(transposed) : "r"(pair));

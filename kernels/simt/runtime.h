@@ -40,6 +40,8 @@ typedef enum kvs_simt_access {
  * overlaps registered memory or is misaligned, with KVS_INPUT when memory is short. */
 KVS_MUST_CHECK kvs_status kvs_simt_register(const void *memory, size_t bytes, const char *name, kvs_simt_access access,
                                             kvs_error *error);
+/* Tells that the host has written these bytes of registered memory. Others are ignored. */
+void kvs_simt_host_wrote(const void *memory, size_t bytes);
 /* Forgets memory by its first byte; unknown memory is ignored. Without any, addresses start anew. */
 void kvs_simt_forget(const void *memory);
 

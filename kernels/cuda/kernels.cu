@@ -1,0 +1,23 @@
+/* kernels.cu: the kernels of this build, as a table. */
+#include "kernels/kernels.h"
+#include "kernels/simt/simt.h"
+
+extern "C" {
+int KVS_BACKEND(kvs_quantize_pack_k)(const kvs_quantize_args *args, void *stream);
+int KVS_BACKEND(kvs_quantize_pack_v)(const kvs_quantize_args *args, void *stream);
+int KVS_BACKEND(kvs_dequantize)(const kvs_dequantize_args *args, void *stream);
+int KVS_BACKEND(kvs_copy)(const void *source, void *destination, int64_t bytes, void *stream);
+}
+
+static const char *text_of(int error) {
+    return kvs_launch_text(error);
+}
+
+extern "C" const kvs_kernels KVS_BACKEND(kvs_kernels) = {
+    KVS_BACKEND_NAME,
+    KVS_BACKEND(kvs_quantize_pack_k),
+    KVS_BACKEND(kvs_quantize_pack_v),
+    KVS_BACKEND(kvs_dequantize),
+    KVS_BACKEND(kvs_copy),
+    text_of,
+};
