@@ -1,5 +1,5 @@
 /* dequantize.cu: pages back to binary16, through the layout's own account of where everything lies. */
-#include "kernels/cuda/encode.h"
+#include "kernels/cuda/encode.cuh"
 
 namespace {
 

@@ -1,14 +1,14 @@
-/* device.c: the CUDA device of device.h. The only file that calls the CUDA runtime, besides the launches. */
+/* device.c: the CUDA device of executor.h. The only file that calls the CUDA runtime, besides the launches. */
 #include <cuda_runtime_api.h>
 
-#include "kernels/device.h"
+#include "kernels/executor.h"
 
 static kvs_status failed(cudaError_t result, const char *what, kvs_error *error) {
     if (result == cudaSuccess) return KVS_OK;
     return kvs_fail(error, KVS_DEVICE, "cuda", what, "%s (%s)", cudaGetErrorString(result), cudaGetErrorName(result));
 }
 
-static kvs_status open_cuda(kvs_device_facts *facts, kvs_error *error) {
+static kvs_status open_cuda(kvs_executor_facts *facts, kvs_error *error) {
     int count = 0;
     struct cudaDeviceProp properties;
     cudaError_t result = cudaGetDeviceCount(&count);
@@ -20,11 +20,11 @@ static kvs_status open_cuda(kvs_device_facts *facts, kvs_error *error) {
     if (properties.major < 8)
         return kvs_fail(error, KVS_DEVICE, "cuda", properties.name, "compute capability %d.%d is below 8.0",
                         properties.major, properties.minor);
-    *facts = (kvs_device_facts){.compute_major = properties.major,
-                                .compute_minor = properties.minor,
-                                .multiprocessors = properties.multiProcessorCount,
-                                .memory_bytes = properties.totalGlobalMem,
-                                .l2_bytes = (size_t)properties.l2CacheSize};
+    *facts = (kvs_executor_facts){.compute_major = properties.major,
+                                  .compute_minor = properties.minor,
+                                  .multiprocessors = properties.multiProcessorCount,
+                                  .memory_bytes = properties.totalGlobalMem,
+                                  .l2_bytes = (size_t)properties.l2CacheSize};
     for (size_t i = 0; i + 1 < sizeof facts->name && properties.name[i] != '\0'; i++)
         facts->name[i] = properties.name[i];
     return failed(cudaMemGetInfo(&facts->free_bytes, &facts->memory_bytes), "cudaMemGetInfo", error);
@@ -74,7 +74,7 @@ typedef struct timing {
     cudaGraphExec_t graphs[MAX_SETS];
 } timing;
 
-static kvs_status capture(timing *t, kvs_device_work *work, void *context, int set, kvs_error *error) {
+static kvs_status capture(timing *t, kvs_executor_work *work, void *context, int set, kvs_error *error) {
     cudaGraph_t graph = NULL;
     KVS_TRY(failed(cudaStreamBeginCapture(t->stream, cudaStreamCaptureModeThreadLocal), "capture", error));
     kvs_status status = work(context, set, t->stream, error);
@@ -97,7 +97,7 @@ static kvs_status replay(timing *t, int set, double *seconds, kvs_error *error) 
     return KVS_OK;
 }
 
-static kvs_status time_sets(timing *t, kvs_device_work *work, void *context, int sets, int repeats, double *seconds,
+static kvs_status time_sets(timing *t, kvs_executor_work *work, void *context, int sets, int repeats, double *seconds,
                             kvs_error *error) {
     double warm_up;
     for (int i = 0; i < sets; i++) KVS_TRY(capture(t, work, context, i, error));
@@ -106,7 +106,7 @@ static kvs_status time_sets(timing *t, kvs_device_work *work, void *context, int
     return KVS_OK;
 }
 
-static kvs_status time_cuda(kvs_device_work *work, void *context, int sets, int repeats, double *seconds,
+static kvs_status time_cuda(kvs_executor_work *work, void *context, int sets, int repeats, double *seconds,
                             kvs_error *error) {
     timing t = {0};
     if (sets > MAX_SETS) sets = MAX_SETS;
@@ -122,7 +122,7 @@ static kvs_status time_cuda(kvs_device_work *work, void *context, int sets, int 
     return status;
 }
 
-const kvs_device kvs_device_cuda = {
+const kvs_executor kvs_executor_cuda = {
     .name = "cuda",
     .kernels = &kvs_kernels_cuda,
     .open = open_cuda,

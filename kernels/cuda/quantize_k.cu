@@ -5,7 +5,7 @@
  * for (kernels/ranking.h): its first levels add tokens that differ in high bits, all of one lane; the last three add
  * over lanes. There each lane keeps half of its channels, so that in the end thread d has channel d. */
 #include "core/random.h"
-#include "kernels/cuda/encode.h"
+#include "kernels/cuda/encode.cuh"
 
 namespace {
 

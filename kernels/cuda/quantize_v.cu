@@ -2,7 +2,7 @@
  *
  * A group of lanes holds four tokens, 8 consecutive channels a lane: with tokens 2q, 2q + 1, 2q + 8, 2q + 9 of a step
  * of 16 a lane has whole words of the fragment layout; in the other layouts, 8 codes are adjacent anyway. */
-#include "kernels/cuda/encode.h"
+#include "kernels/cuda/encode.cuh"
 
 namespace {
 

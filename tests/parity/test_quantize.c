@@ -12,12 +12,12 @@
 
 #include "core/half.h"
 #include "core/random.h"
-#include "kernels/device.h"
+#include "kernels/executor.h"
 #include "kernels/simt/runtime.h"
 
 enum { HEADS = 2, BLOCKS = 2, PAGES = HEADS * BLOCKS, MAX_PAGE = 256 * 256 };
 
-static const kvs_device *device;
+static const kvs_executor *device;
 
 #define OK(expression)                                                                                                 \
     do {                                                                                                               \
@@ -174,8 +174,8 @@ static void run_quantize(setup *s) {
     args.places = s->device_places;
     args.blocks = s->device_blocks;
     for (int i = 0; i < 2; i++) args.tensors[i] = s->device_tensors[i];
-    OK(kvs_device_launched(device, device->kernels->quantize_pack_k(&args, NULL), "quantize_pack_k", &error));
-    OK(kvs_device_launched(device, device->kernels->quantize_pack_v(&args, NULL), "quantize_pack_v", &error));
+    OK(kvs_executor_launched(device, device->kernels->quantize_pack_k(&args, NULL), "quantize_pack_k", &error));
+    OK(kvs_executor_launched(device, device->kernels->quantize_pack_v(&args, NULL), "quantize_pack_v", &error));
     OK(device->synchronize(&error));
     for (int i = 0; i < 2; i++)
         OK(device->download(s->got[i], s->device_tensors[i], 3 * (size_t)s->format.block_bytes[i], &error));
@@ -215,7 +215,7 @@ static void compare_dequantized(setup *s, int values) {
     kvs_dequantize_args args = {.format = s->format, .pages = PAGES, .values = values, .y = s->device_y};
     args.blocks = s->device_blocks;
     for (int i = 0; i < 2; i++) args.tensors[i] = s->device_tensors[i];
-    OK(kvs_device_launched(device, device->kernels->dequantize(&args, NULL), "dequantize", &error));
+    OK(kvs_executor_launched(device, device->kernels->dequantize(&args, NULL), "dequantize", &error));
     OK(device->synchronize(&error));
     OK(device->download(y, s->device_y, 2u * (size_t)(PAGES * head_dim * tokens), &error));
     for (int p = 0; p < PAGES; p++) {
@@ -280,7 +280,7 @@ static void test_full_pages_come_back(void **state) {
             kvs_dequantize_args args = {.format = s.format, .pages = PAGES, .values = values, .y = s.device_y};
             args.blocks = s.device_blocks;
             args.tensors[0] = s.device_tensors[0];
-            OK(kvs_device_launched(device, device->kernels->dequantize(&args, NULL), "dequantize", &error));
+            OK(kvs_executor_launched(device, device->kernels->dequantize(&args, NULL), "dequantize", &error));
             OK(device->synchronize(&error));
             OK(device->download(y, s.device_y, 2 * elements * PAGES, &error));
             assert_memory_equal(y, s.x, 2 * elements * PAGES);
@@ -300,7 +300,7 @@ static void test_copy(void **state) {
     OK(device->allocate(BYTES, "source", &source, &error));
     OK(device->allocate(BYTES, "destination", &destination, &error));
     OK(device->upload(source, from, BYTES, &error));
-    OK(kvs_device_launched(device, device->kernels->copy(source, destination, BYTES, NULL), "copy", &error));
+    OK(kvs_executor_launched(device, device->kernels->copy(source, destination, BYTES, NULL), "copy", &error));
     OK(device->synchronize(&error));
     OK(device->download(to, destination, BYTES, &error));
     assert_memory_equal(to, from, BYTES);
@@ -317,10 +317,10 @@ int main(void) {
     };
     int failures = 0;
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    for (int i = 0; kvs_devices[i] != NULL; i++) {
-        kvs_device_facts facts;
+    for (int i = 0; kvs_executors[i] != NULL; i++) {
+        kvs_executor_facts facts;
         kvs_error error;
-        device = kvs_devices[i];
+        device = kvs_executors[i];
         if (device->open(&facts, &error) != KVS_OK) {
             printf("# SKIP %s: %s\n", device->name, error.rule);
             continue;

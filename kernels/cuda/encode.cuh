@@ -1,9 +1,9 @@
-/* encode.h: codes of kernels/affine.h without a division each, and what the quantizing kernels share.
+/* encode.cuh: codes of kernels/affine.h without a division each, and what the quantizing kernels share.
  *
  * With y = x - minimum, y * (1 / divisor) differs from y / divisor by less than 2^-21 of it. Both round to the same
  * code unless they are that near to a half; there, the definition itself is evaluated. */
-#ifndef KVS_KERNELS_CUDA_ENCODE_H
-#define KVS_KERNELS_CUDA_ENCODE_H
+#ifndef KVS_KERNELS_CUDA_ENCODE_CUH
+#define KVS_KERNELS_CUDA_ENCODE_CUH
 
 #include "kernels/kernels.h"
 #include "kernels/simt/simt.h"

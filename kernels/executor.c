@@ -1,4 +1,4 @@
-#include "kernels/device.h"
+#include "kernels/executor.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,15 +7,15 @@
 #include "kernels/simt/runtime.h"
 
 #ifdef KVS_HAVE_CUDA
-extern const kvs_device kvs_device_cuda;
+extern const kvs_executor kvs_executor_cuda;
 #endif
 
 /* --- the SIMT runtime as a device ----------------------------------------------------------------------------------
  */
 
-static kvs_status open_simt(kvs_device_facts *facts, kvs_error *error) {
+static kvs_status open_simt(kvs_executor_facts *facts, kvs_error *error) {
     (void)error;
-    *facts = (kvs_device_facts){.name = "SIMT runtime on the host", .compute_major = 8, .multiprocessors = 1};
+    *facts = (kvs_executor_facts){.name = "SIMT runtime on the host", .compute_major = 8, .multiprocessors = 1};
     return KVS_OK;
 }
 
@@ -62,7 +62,7 @@ static kvs_status fill_simt(void *memory, int byte, size_t bytes, kvs_error *err
     return KVS_OK;
 }
 
-static const kvs_device kvs_device_simt = {
+static const kvs_executor kvs_executor_simt = {
     .name = "simt",
     .kernels = &kvs_kernels_simt,
     .open = open_simt,
@@ -77,18 +77,18 @@ static const kvs_device kvs_device_simt = {
 /* --- the list ------------------------------------------------------------------------------------------------------
  */
 
-const kvs_device *const kvs_devices[] = {
-    &kvs_device_simt,
+const kvs_executor *const kvs_executors[] = {
+    &kvs_executor_simt,
 #ifdef KVS_HAVE_CUDA
-    &kvs_device_cuda,
+    &kvs_executor_cuda,
 #endif
     NULL,
 };
 
-kvs_status kvs_device_find(const char *name, const kvs_device **device, kvs_error *error) {
-    for (int i = 0; kvs_devices[i] != NULL; i++)
-        if (strcmp(kvs_devices[i]->name, name) == 0) {
-            *device = kvs_devices[i];
+kvs_status kvs_executor_find(const char *name, const kvs_executor **device, kvs_error *error) {
+    for (int i = 0; kvs_executors[i] != NULL; i++)
+        if (strcmp(kvs_executors[i]->name, name) == 0) {
+            *device = kvs_executors[i];
             return KVS_OK;
         }
     if (strcmp(name, "cuda") == 0)
@@ -96,7 +96,7 @@ kvs_status kvs_device_find(const char *name, const kvs_device **device, kvs_erro
     return kvs_fail(error, KVS_USAGE, name, NULL, "unknown device");
 }
 
-kvs_status kvs_device_launched(const kvs_device *device, int launch, const char *kernel, kvs_error *error) {
+kvs_status kvs_executor_launched(const kvs_executor *device, int launch, const char *kernel, kvs_error *error) {
     if (launch == 0) return KVS_OK;
     return kvs_fail(error, KVS_DEVICE, device->name, kernel, "%s", device->kernels->text(launch));
 }

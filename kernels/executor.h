@@ -1,6 +1,6 @@
-/* device.h: where kernels run: a CUDA device, or the SIMT runtime on the host. */
-#ifndef KVS_KERNELS_DEVICE_H
-#define KVS_KERNELS_DEVICE_H
+/* executor.h: where kernels run: a CUDA device, or the SIMT runtime on the host. */
+#ifndef KVS_KERNELS_EXECUTOR_H
+#define KVS_KERNELS_EXECUTOR_H
 
 #include <stddef.h>
 
@@ -12,21 +12,21 @@ extern "C" {
 #endif
 
 /* What a device can say about itself. */
-typedef struct kvs_device_facts {
+typedef struct kvs_executor_facts {
     char name[128];
     int compute_major, compute_minor, multiprocessors;
     size_t memory_bytes, free_bytes, l2_bytes;
-} kvs_device_facts;
+} kvs_executor_facts;
 
 /* Starts work number `iteration` on the stream. */
-typedef kvs_status kvs_device_work(void *context, int iteration, void *stream, kvs_error *error);
+typedef kvs_status kvs_executor_work(void *context, int iteration, void *stream, kvs_error *error);
 
 /* Every function fails with KVS_DEVICE. Copies have ended when they return. */
-typedef struct kvs_device {
+typedef struct kvs_executor {
     const char *name;
     const kvs_kernels *kernels;
     /* Looks for the device; it must have compute capability 8.0. */
-    kvs_status (*open)(kvs_device_facts *facts, kvs_error *error);
+    kvs_status (*open)(kvs_executor_facts *facts, kvs_error *error);
     /* Memory aligned to 256, with nothing in it; released with release (which takes NULL). `name` is for reports. */
     kvs_status (*allocate)(size_t bytes, const char *name, void **memory, kvs_error *error);
     void (*release)(void *memory);
@@ -36,18 +36,19 @@ typedef struct kvs_device {
     /* Waits for all work, and says whether it failed. */
     kvs_status (*synchronize)(kvs_error *error);
     /* Runs work 0 .. sets-1 as one graph each, in turn; seconds [repeats] of single runs. NULL: cannot be timed. */
-    kvs_status (*time)(kvs_device_work *work, void *context, int sets, int repeats, double *seconds, kvs_error *error);
-} kvs_device;
+    kvs_status (*time)(kvs_executor_work *work, void *context, int sets, int repeats, double *seconds,
+                       kvs_error *error);
+} kvs_executor;
 
 /* The device of that name. Fails with KVS_USAGE for an unknown one, with KVS_DEVICE for CUDA in a build without. */
-KVS_MUST_CHECK kvs_status kvs_device_find(const char *name, const kvs_device **device, kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_executor_find(const char *name, const kvs_executor **device, kvs_error *error);
 
 /* The devices of this build, ended by NULL. */
-extern const kvs_device *const kvs_devices[];
+extern const kvs_executor *const kvs_executors[];
 
 /* What a kernel's launch returned, as a status. */
-KVS_MUST_CHECK kvs_status kvs_device_launched(const kvs_device *device, int launch, const char *kernel,
-                                              kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_executor_launched(const kvs_executor *device, int launch, const char *kernel,
+                                                kvs_error *error);
 
 #ifdef __cplusplus
 }
