@@ -158,27 +158,27 @@ KVS_SIMD static moments measure(const float *logits, const float *p, const float
     return m;
 }
 
-/* d becomes p (e^x - 1), shifted p e^x; returns G. */
-KVS_SIMD static double shift(const float *p, float *d, float *shifted, int64_t visible, float mean) {
-    double gain = 0;
+/* d becomes p (e^x - 1), shifted p e^x. *curve = sum p (e^x - 1 - x); *tilt = sum p x, what rounding the mean to
+ * binary32 left of it. */
+KVS_SIMD static void shift(const float *p, float *d, float *shifted, int64_t visible, float mean, double *curve,
+                           double *tilt) {
+    *curve = *tilt = 0;
     for (int64_t start = 0; start < visible; start += FLUSH) {
         int64_t end = start + FLUSH < visible ? start + FLUSH : visible;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
+        float curves = 0, tilts = 0;
+#pragma omp simd reduction(+ : curves, tilts)
         for (int64_t t = start; t < end; t++) {
             float x = d[t] - mean;
-            x = x > EXPONENT_LOW ? x : EXPONENT_LOW;
-            exponent e = reduce(x);
+            exponent e = reduce(x > EXPONENT_LOW ? x : EXPONENT_LOW); /* the curve goes on falling with x itself */
             float less_one = e.power * (e.r + e.tail) + (e.power - 1.0f);
-            float curve = e.n == 0.0f ? e.tail : less_one - x;
-            float weight = p[t] * less_one;
-            d[t] = weight;
-            shifted[t] = weight + p[t];
-            sum += p[t] * curve;
+            curves += p[t] * (e.n == 0.0f ? e.tail : less_one - x);
+            tilts += p[t] * x;
+            d[t] = p[t] * less_one;
+            shifted[t] = p[t] * (e.power * (1.0f + (e.r + e.tail))); /* not d + p: e^x may be far below 1 */
         }
-        gain += (double)sum;
+        *curve += (double)curves;
+        *tilt += (double)tilts;
     }
-    return gain;
 }
 
 /* The same in binary64 without the factorization, where a logit rises so far that e^x or what p lost would not do.
@@ -216,7 +216,10 @@ void kvs_softmax_change(const float *logits, const float *probabilities, const k
         change->gain = 0;
         change->kl = recompute(logits, changes, shifted, visible);
     } else {
-        change->gain = shift(probabilities, changes, shifted, visible, (float)m.mean);
-        change->kl = log1p(change->gain);
+        double curve, tilt;
+        shift(probabilities, changes, shifted, visible, (float)m.mean, &curve, &tilt);
+        change->gain = curve + tilt;
+        change->kl = log1p(change->gain) - tilt;
+        if (change->kl < 0) change->kl = 0;
     }
 }

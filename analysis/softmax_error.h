@@ -4,8 +4,10 @@
  * small ones are as accurate as large ones. With l the logits, p = softmax(l), d the change of the logits,
  * m = sum p d, x = d - m:
  *
- *     p' = p e^x / (1 + G),    G = sum p (e^x - 1 - x) >= 0,    KL(p || p') = log(1 + G)
- *     o' - o = (sum p (e^x - 1) v + sum p e^x (v' - v) - G o) / (1 + G) */
+ *     p' = p e^x / (1 + G),    G = sum p (e^x - 1),    KL(p || p') = log(1 + G) - sum p x
+ *     o' - o = (sum p (e^x - 1) v + sum p e^x (v' - v) - G o) / (1 + G)
+ *
+ * where sum p x is 0 but for rounding, so G is summed as p (e^x - 1 - x), in which nothing cancels, and the rest. */
 #ifndef KVS_ANALYSIS_SOFTMAX_ERROR_H
 #define KVS_ANALYSIS_SOFTMAX_ERROR_H
 

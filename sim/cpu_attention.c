@@ -3,7 +3,6 @@
  * Everything is a difference (analysis/softmax_error.h): change of the logits = scale q . (k' - k), change of the
  * output from p (e^x - 1) and v, p e^x and v' - v. Where recorded values are not binary16, k' - k is made of the
  * rounding, the same under all schemes, and of what storing adds to it. */
-#include <cblas.h>
 #include <math.h>
 #include <string.h>
 
@@ -70,19 +69,14 @@ size_t kvs_unit_attend_bytes(const kvs_pass *pass, int64_t tokens) {
 /* --- products ------------------------------------------------------------------------------------------------------
  */
 
-/* c [rows][stride] = alpha a b^T + beta c, with a [rows][dim], b [columns][dim]. */
-static void scores(const block *b, float alpha, const float *a, const float *keys, int64_t columns, float beta,
-                   float *c) {
-    int dim = b->prepared->pass->head_dim;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, b->rows, (int)columns, dim, alpha, a, dim, keys, dim, beta, c,
-                (int)b->stride);
+static void scores(const block *b, float scale, const float *queries, const float *packed, int64_t columns, int add,
+                   float *logits) {
+    b->prepared->product->scores(b->rows, columns, b->prepared->pass->head_dim, scale, queries, packed, add, logits,
+                                 b->stride);
 }
 
-/* c [rows][dim] = weights b + beta c, with weights [rows][stride], b [columns][dim]. */
-static void mix(const block *b, const float *weights, const float *values, int64_t columns, float beta, float *c) {
-    int dim = b->prepared->pass->head_dim;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, b->rows, dim, (int)columns, 1.0f, weights, (int)b->stride,
-                values, dim, beta, c, dim);
+static void mix(const block *b, const float *weights, const float *values, int64_t columns, int add, float *output) {
+    b->prepared->product->mix(b->rows, columns, b->prepared->pass->head_dim, weights, b->stride, values, add, output);
 }
 
 KVS_SIMD static double sum_squares(const float *x, int count) {
@@ -129,24 +123,24 @@ static void find_rounding(block *b, float scale) {
     }
     gather(b, offsetof(kvs_rounded, half), b->q_half);
     memset(b->rounding, 0, (size_t)b->rows * (size_t)b->stride * sizeof *b->rounding);
-    if (p->k.change != NULL) scores(b, scale, b->q_half, p->k.change, b->n, 1.0f, b->rounding);
+    if (p->k.change != NULL) scores(b, scale, b->q_half, p->k_change_packed, b->n, 1, b->rounding);
     if (!queries_change) return;
     gather(b, offsetof(kvs_rounded, change), b->q_change);
-    scores(b, scale, b->q_change, p->k.recorded, b->n, 1.0f, b->rounding);
+    scores(b, scale, b->q_change, p->k_packed, b->n, 1, b->rounding);
 }
 
 static void reference(block *b, float scale) {
     const kvs_prepared *p = b->prepared;
     int dim = p->pass->head_dim;
     gather(b, offsetof(kvs_rounded, recorded), b->q);
-    scores(b, scale, b->q, p->k.recorded, b->n, 0.0f, b->logits);
+    scores(b, scale, b->q, p->k_packed, b->n, 0, b->logits);
     for (int row = 0; row < b->rows; row++) {
         int64_t visible = visible_of(b, row);
         kvs_softmax_row(b->logits + row * b->stride, visible, b->probabilities + row * b->stride, b->maxima,
                         &b->tops[row]);
         clear_tail(b, b->probabilities, row, visible);
     }
-    mix(b, b->probabilities, p->v.recorded, b->n, 0.0f, b->output);
+    mix(b, b->probabilities, p->v.recorded, b->n, 0, b->output);
     for (int row = 0; row < b->rows; row++) b->energy[row] = sum_squares(b->output + row * dim, dim);
     find_rounding(b, scale);
 }
@@ -222,7 +216,7 @@ static void move_by_values(block *b, const kvs_stored *values) {
         end = end > values->begin ? end : values->begin;
         memset(b->shifted + row * b->stride + end, 0, (size_t)(last - end) * sizeof *b->shifted);
     }
-    mix(b, b->shifted + values->begin, values->change + values->begin * dim, last - values->begin, 1.0f, b->moved);
+    mix(b, b->shifted + values->begin, values->change + values->begin * dim, last - values->begin, 1, b->moved);
 }
 
 static void conclude(const block *b, kvs_unit_errors *errors) {
@@ -246,13 +240,12 @@ static void under_scheme(block *b, const kvs_stored *keys, const kvs_stored *val
     const kvs_prepared *p = b->prepared;
     int64_t last = end_for(b, keys, b->positions - 1), dim = p->pass->head_dim;
     if (keys->window != NULL && last > keys->begin)
-        scores(b, scale, b->q_half, keys->change + keys->begin * dim, last - keys->begin, 0.0f,
-               b->changes + keys->begin);
+        scores(b, scale, b->q_half, keys->packed, last - keys->begin, 0, b->changes + keys->begin);
     if (weigh(b, keys, errors))
-        mix(b, b->changes, p->v.recorded, b->n, 0.0f, b->moved);
+        mix(b, b->changes, p->v.recorded, b->n, 0, b->moved);
     else
         memset(b->moved, 0, (size_t)b->rows * (size_t)dim * sizeof *b->moved);
-    if (p->v.change != NULL) mix(b, b->shifted, p->v.change, b->n, 1.0f, b->moved);
+    if (p->v.change != NULL) mix(b, b->shifted, p->v.change, b->n, 1, b->moved);
     move_by_values(b, values);
     conclude(b, errors);
 }

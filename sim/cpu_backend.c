@@ -1,5 +1,4 @@
 /* cpu_backend.c: the CPU back end: one unit from recorded values to errors. */
-#include <cblas.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@ typedef struct cpu {
     const kvs_pass *pass;
     kvs_arena arena;
     kvs_arena *work; /* [inner_threads] */
+    const kvs_product *product;
     size_t scratch_floats;
 } cpu;
 
@@ -57,13 +57,13 @@ static kvs_status open_cpu(const kvs_pass *pass, void **state, kvs_error *error)
         c->pass = pass;
         c->work = calloc((size_t)pass->inner_threads, sizeof *c->work);
         c->scratch_floats = scratch_floats(pass);
+        c->product = kvs_product_best();
     }
     if (c == NULL || c->work == NULL) {
         close_cpu(c);
         *state = NULL;
         return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     }
-    openblas_set_num_threads(1); /* the units are what runs in parallel */
     return KVS_OK;
 }
 
@@ -74,11 +74,12 @@ static size_t unit_bytes(const cpu *c, const kvs_unit *unit) {
     const kvs_pass *pass = c->pass;
     size_t head = kvs_arena_bytes((size_t)unit->tokens * (size_t)pass->head_dim, sizeof(float));
     size_t queries = kvs_arena_bytes((size_t)unit->queries * (size_t)pass->head_dim, sizeof(float));
+    size_t packed = kvs_arena_bytes(kvs_product_packed_floats(unit->tokens, pass->head_dim), sizeof(float));
     size_t schemes = (size_t)pass->schemes_count;
-    size_t bytes = 2 * schemes * head + kvs_arena_bytes(c->scratch_floats, sizeof(float)) +
+    size_t bytes = schemes * (head + packed) + head + packed + kvs_arena_bytes(c->scratch_floats, sizeof(float)) +
                    2 * kvs_arena_bytes(schemes, sizeof(kvs_stored)) +
                    kvs_arena_bytes((size_t)pass->group, sizeof(kvs_rounded));
-    if (!unit->binary16) bytes += 4 * head + 2 * (size_t)pass->group * queries;
+    if (!unit->binary16) bytes += 4 * head + packed + 2 * (size_t)pass->group * queries;
     return bytes;
 }
 
@@ -90,16 +91,34 @@ static kvs_status round_tensor(cpu *c, const kvs_unit *unit, const char *tensor,
     return kvs_round_rows(unit, tensor, head, c->pass->head_dim, recorded, rows, half, change, rounded, error);
 }
 
+static float *take_packed(cpu *c, int64_t columns) {
+    return kvs_arena_take(&c->arena, kvs_product_packed_floats(columns, c->pass->head_dim), sizeof(float));
+}
+
+/* Packs K for attention. */
+static void pack_keys(cpu *c, kvs_prepared *p) {
+    int64_t tokens = p->unit->tokens;
+    p->k_packed = take_packed(c, tokens);
+    c->product->pack(p->k.recorded, tokens, c->pass->head_dim, p->k_packed);
+    if (p->k.change == NULL) return;
+    p->k_change_packed = take_packed(c, tokens);
+    c->product->pack(p->k.change, tokens, c->pass->head_dim, p->k_change_packed);
+}
+
 static void store(cpu *c, const kvs_prepared *p, kvs_stored *keys, kvs_stored *values, kvs_unit_errors *errors) {
     const kvs_pass *pass = c->pass;
     size_t count = (size_t)p->unit->tokens * (size_t)pass->head_dim;
     float *scratch = kvs_arena_take(&c->arena, c->scratch_floats, sizeof *scratch);
+    float *change = kvs_arena_take(&c->arena, count, sizeof *change); /* of K, under one scheme after the other */
     for (int s = 0; s < pass->schemes_count; s++) {
         double started = kvs_seconds();
-        keys[s].change = kvs_arena_take(&c->arena, count, sizeof *keys[s].change);
-        values[s].change = kvs_arena_take(&c->arena, count, sizeof *values[s].change);
+        keys[s] = (kvs_stored){.change = change, .packed = take_packed(c, p->unit->tokens)};
+        values[s] = (kvs_stored){.change = kvs_arena_take(&c->arena, count, sizeof *change)};
         kvs_store_head(pass, p->unit, &pass->schemes[s]->k, &p->k, &keys[s], scratch, &errors[s].key);
         kvs_store_head(pass, p->unit, &pass->schemes[s]->v, &p->v, &values[s], scratch, &errors[s].value);
+        if (p->unit->queries > 0 && keys[s].end > keys[s].begin)
+            c->product->pack(change + keys[s].begin * pass->head_dim, keys[s].end - keys[s].begin, pass->head_dim,
+                             keys[s].packed);
         errors[s].seconds = kvs_seconds() - started;
     }
 }
@@ -129,13 +148,14 @@ static kvs_status unit_cpu(void *state, const kvs_unit *unit, kvs_unit_errors *e
     kvs_stored *keys = kvs_arena_take(&c->arena, schemes, sizeof *keys);
     kvs_stored *values = kvs_arena_take(&c->arena, schemes, sizeof *values);
     kvs_rounded *q = kvs_arena_take(&c->arena, (size_t)pass->group, sizeof *q);
-    kvs_prepared p = {.pass = pass, .unit = unit, .q = q, .keys = keys, .values = values};
+    kvs_prepared p = {.pass = pass, .unit = unit, .product = c->product, .q = q, .keys = keys, .values = values};
     int head = unit->place.kv_head;
     KVS_TRY(round_tensor(c, unit, "k", head, unit->k, unit->tokens, &p.k, error));
     KVS_TRY(round_tensor(c, unit, "v", head, unit->v, unit->tokens, &p.v, error));
     for (int h = 0; unit->queries > 0 && h < pass->group; h++)
         KVS_TRY(round_tensor(c, unit, "q", head * pass->group + h, unit->q + h * unit->q_stride, unit->queries, &q[h],
                              error));
+    if (unit->queries > 0) pack_keys(c, &p);
     store(c, &p, keys, values, errors);
     return unit->queries > 0 ? attend(c, &p, errors, error) : KVS_OK;
 }
@@ -148,7 +168,7 @@ static int64_t bytes_cpu(const kvs_pass *pass, int64_t tokens) {
 
 const kvs_backend kvs_backend_cpu = {
     .name = "cpu",
-    .summary = "vectorized C and OpenBLAS on all cores",
+    .summary = "vectorized C on all cores",
     .probe = probe,
     .open = open_cpu,
     .unit = unit_cpu,

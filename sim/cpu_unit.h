@@ -2,6 +2,7 @@
 #ifndef KVS_SIM_CPU_UNIT_H
 #define KVS_SIM_CPU_UNIT_H
 
+#include "kernels/product.h"
 #include "sim/backend.h"
 
 /* Memory that grows and is carved anew for each unit. */
@@ -33,6 +34,7 @@ typedef struct kvs_stored {
     const kvs_window *window; /* NULL: nothing is stored quantized */
     int64_t begin, end;       /* the stored range once every token is in the cache */
     float *change;            /* [tokens][head_dim]: dequantized - half; [begin, end) is filled */
+    float *packed;            /* of K: change from begin on, packed (kernels/product.h) */
 } kvs_stored;
 
 /* Tokens of the unit's sequence that a prefill stores at once. */
@@ -45,10 +47,11 @@ void kvs_store_head(const kvs_pass *pass, const kvs_unit *unit, const kvs_store 
 typedef struct kvs_prepared {
     const kvs_pass *pass;
     const kvs_unit *unit;
+    const kvs_product *product;
     kvs_rounded k, v;
-    const kvs_rounded *q;     /* [group] */
-    const kvs_stored *keys;   /* [schemes_count] */
-    const kvs_stored *values; /* [schemes_count] */
+    float *k_packed, *k_change_packed; /* K as recorded, and what rounding changes, packed */
+    const kvs_rounded *q;              /* [group] */
+    const kvs_stored *keys, *values;   /* [schemes_count] */
 } kvs_prepared;
 
 /* Positions that a block of attention holds, and the bytes that it works in. */

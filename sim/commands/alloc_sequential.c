@@ -103,15 +103,18 @@ static kvs_status read_options(const kvs_alloc_settings *s, const kvs_requests *
                                kvs_sequential_options *options, kvs_error *error) {
     static const char *const partials[] = {"count", "drop", NULL};
     static const char *const orders[] = {"v019", "may2026", NULL};
-    int partial, order;
+    static const char *const switches[] = {"off", "on", NULL};
+    int partial, order, caching;
     KVS_TRY(kvs_choose("--partial-hash", s->partial, partials, &partial, error));
     KVS_TRY(kvs_choose("--free-order", s->engine.free_order, orders, &order, error));
-    int page = kvs_engine_page_tokens(&s->engine);
-    if (page == 0) page = requests->block_tokens > 0 ? requests->block_tokens : 16;
+    KVS_TRY(kvs_choose("--caching", s->engine.caching, switches, &caching, error));
+    int page = s->engine.page_tokens > 0    ? (int)s->engine.page_tokens
+               : requests->block_tokens > 0 ? requests->block_tokens
+                                            : 16;
     *options = (kvs_sequential_options){.page_tokens = page,
                                         .partial = (kvs_partial_page)partial,
                                         .order = (kvs_free_order)order,
-                                        .caching = s->engine.caching,
+                                        .caching = caching,
                                         .check = s->engine.check,
                                         .repeat = (int)s->repeat};
     return KVS_OK;
