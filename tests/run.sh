@@ -9,7 +9,10 @@ started=$(date +%s)
 printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} sh -c '
     log=$1/$(printf %s "$2" | tr / _).log
     before=$(date +%s)
-    timeout 900 "$2" >"$log" 2>&1
+    case $2 in
+    *.sh) timeout 900 sh "$2" >"$log" 2>&1 ;;
+    *) timeout 900 "$2" >"$log" 2>&1 ;;
+    esac
     echo "exit $? seconds $(($(date +%s) - before))" >>"$log"' sh "$logs" {}
 
 awk '
@@ -22,7 +25,7 @@ awk '
     }
     FNR == 1 { close_file(); file = FILENAME; sub(".*/", "", file); good = bad = skipped = lines = show = 0; status = 1 }
     { text[++lines] = $0 }
-    /^ok .*# [Ss][Kk][Ii][Pp]/ { skipped++; print "skipped: " $0; next }
+    /^(not )?ok .*# SKIP/ { skipped++; print "skipped: " $0; next }
     /^ok / { good++ }
     /^not ok / { bad++; show = 1 }
     /^exit [0-9]+ seconds/ { status = $2; seconds = $4 }

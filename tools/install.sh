@@ -23,6 +23,7 @@ for header in $HEADERS; do
     install -m 644 "$header" "$to/include/kvscope/$header"
 done
 
+# libkvscope.a with the others' shared libraries: their static ones need more than `make deps` installs.
 cat >"$to/lib/pkgconfig/kvscope.pc" <<PC
 prefix=$PREFIX
 includedir=\${prefix}/include/kvscope
@@ -31,9 +32,8 @@ libdir=\${prefix}/lib
 Name: kvscope
 Description: research simulator and profiler for quantized KV caches
 Version: $version
-Requires.private: $PACKAGES
 Cflags: -I\${includedir}
 Libs: -L\${libdir} -lkvscope
-Libs.private: $SYSTEM_LIBS
+Libs.private: $(pkg-config --libs $PACKAGES) $SYSTEM_LIBS
 PC
 echo "installed kvscope $version into $to"
