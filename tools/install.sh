@@ -32,7 +32,7 @@ libdir=\${prefix}/lib
 Name: kvscope
 Description: research simulator and profiler for quantized KV caches
 Version: $version
-Cflags: -I\${includedir}
+Cflags: -I\${includedir} $(pkg-config --cflags $PACKAGES)
 Libs: -L\${libdir} -lkvscope
 Libs.private: $(pkg-config --libs $PACKAGES) $SYSTEM_LIBS
 PC
