@@ -197,13 +197,16 @@ int kvs_requests_is_h5(const char *path) {
     if (!is_h5) return 0;
     kvs_h5_lock();
     hid_t id;
-    int is_requests = kvs_h5_open(path, &id, NULL) == KVS_OK;
-    if (is_requests) {
-        is_requests = kvs_h5_has_attribute((kvs_h5_place){id, path, ""}, "kvscope_kind");
+    char kind[32] = "";
+    if (kvs_h5_open(path, &id, NULL) == KVS_OK) {
+        kvs_h5_place root = {id, path, ""};
+        if (!kvs_h5_has_attribute(root, "kvscope_kind") ||
+            kvs_h5_text(root, "kvscope_kind", kind, sizeof kind, NULL) != KVS_OK)
+            kind[0] = '\0';
         H5Fclose(id);
     }
     kvs_h5_unlock();
-    return is_requests;
+    return strcmp(kind, "requests") == 0;
 }
 
 /* One dataset of `rows` rows (0: of any number, which becomes *rows) into memory of its own. */

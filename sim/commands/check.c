@@ -7,6 +7,7 @@
 #include "core/progress.h"
 #include "core/version.h"
 #include "sim/command.h"
+#include "sim/commands/requests_report.h"
 #include "traces/scan.h"
 
 typedef struct settings {
@@ -67,11 +68,16 @@ static kvs_status check_trace(const char *path, const settings *s, kvs_error *er
     return status;
 }
 
+static kvs_status check_requests(const char *path, const settings *s, kvs_error *error) {
+    return kvs_requests_report_check(path, &s->common, error);
+}
+
 /* The kinds of files, each with a look at the file that tells it from those below it; NULL takes what is left. */
 static const struct {
     int (*probe)(const char *path);
     kvs_status (*check)(const char *path, const settings *s, kvs_error *error);
 } kinds[] = {
+    {kvs_requests_probe, check_requests},
     {NULL, check_trace},
 };
 
@@ -85,7 +91,7 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
 
 const kvs_command kvs_command_check = {
     .name = "check",
-    .arguments = "TRACE",
+    .arguments = "TRACE|REQUESTS",
     .summary = "validate a file against its format; exit 3 and one line on the first fault",
     .details = "  kvscope check trace.h5\n",
     .options = options,

@@ -6,6 +6,7 @@
 #include "core/progress.h"
 #include "sim/command.h"
 #include "sim/commands/info.h"
+#include "sim/commands/requests_report.h"
 
 typedef struct settings {
     kvs_common common;
@@ -92,11 +93,16 @@ static kvs_status describe_trace(const char *path, const settings *s, kvs_error 
     return status;
 }
 
+static kvs_status describe_requests(const char *path, const settings *s, kvs_error *error) {
+    return kvs_requests_report_info(path, &s->common, error);
+}
+
 /* The kinds of files, each with a look at the file that tells it from those below it; NULL takes what is left. */
 static const struct {
     int (*probe)(const char *path);
     kvs_status (*describe)(const char *path, const settings *s, kvs_error *error);
 } kinds[] = {
+    {kvs_requests_probe, describe_requests},
     {NULL, describe_trace},
 };
 
@@ -110,7 +116,7 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
 
 const kvs_command kvs_command_info = {
     .name = "info",
-    .arguments = "TRACE [--top N]",
+    .arguments = "TRACE|REQUESTS [--top N]",
     .summary = "what is in a trace, its size and statistics",
     .details =
         "Per layer: the mean |x| of K and V, and the channels of largest range (maximum - minimum over all tokens of\n"
