@@ -14,9 +14,9 @@ static int64_t common_multiple(int64_t a, int64_t b) {
 }
 
 /* The bytes of one store, and its window; without a codec every token is stored at once, behind the other's sinks. */
-static kvs_stored stored_of(const kvs_store *store, const kvs_store *other, const kvs_model_shape *shape) {
+static kvs_geometry_store stored_of(const kvs_store *store, const kvs_store *other, const kvs_model_shape *shape) {
     double heads = (double)(shape->layers * shape->kv_heads), full = 2.0 * heads * (double)shape->head_dim;
-    kvs_stored s = {.page = 1, .payload = full, .full = full};
+    kvs_geometry_store s = {.page = 1, .payload = full, .full = full};
     if (store->codec == NULL) {
         s.first = other->codec != NULL ? other->window.sink_tokens : 0;
         return s;
@@ -33,7 +33,7 @@ static kvs_stored stored_of(const kvs_store *store, const kvs_store *other, cons
 }
 
 /* The full-precision buffer of one store: sinks, window, and where whole pages are quantized, one that fills. */
-static double buffer_tokens(const kvs_stored *s, int first) {
+static double buffer_tokens(const kvs_geometry_store *s, int first) {
     return (double)first + s->behind + (s->page > 1 ? s->page : 0);
 }
 

@@ -21,11 +21,11 @@ extern "C" {
 #endif
 
 /* One of K and V: which tokens are stored as the scheme stores them, and their bytes over all layers and heads. */
-typedef struct kvs_stored {
+typedef struct kvs_geometry_store {
     int32_t first, page, behind;       /* S, P, W + lag */
     double payload, metadata, padding; /* bytes a stored token */
     double full;                       /* bytes a token in full precision */
-} kvs_stored;
+} kvs_geometry_store;
 
 typedef struct kvs_geometry {
     char scheme[192];
@@ -34,7 +34,7 @@ typedef struct kvs_geometry {
     int32_t full_behind; /* max(W + lag) */
     double page_bytes, buffer_bytes;
     int64_t buffer_pages;
-    kvs_stored k, v;
+    kvs_geometry_store k, v;
 } kvs_geometry;
 
 /* page_tokens 0: the least common multiple of the scheme's pages, or 16 where it stores token by token. Fails with
@@ -54,7 +54,7 @@ static inline int64_t kvs_pages_full(const kvs_geometry *g, int64_t tokens) {
 }
 
 /* Tokens of one of K and V that are stored after `tokens` tokens. */
-static inline int64_t kvs_stored_tokens(const kvs_stored *s, int64_t tokens) {
+static inline int64_t kvs_stored_tokens(const kvs_geometry_store *s, int64_t tokens) {
     int64_t beyond = tokens - s->first - s->behind;
     return beyond < 0 ? 0 : beyond / s->page * s->page;
 }

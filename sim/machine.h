@@ -38,7 +38,7 @@ static inline double kvs_weight_bytes(const kvs_model_shape *shape) {
 }
 
 /* Bytes of K and V of one token in binary16, over all layers and KV heads. */
-static inline double kvs_token_bytes(const kvs_model_shape *shape) {
+static inline double kvs_shape_token_bytes(const kvs_model_shape *shape) {
     return 2.0 * 2.0 * (double)(shape->layers * shape->kv_heads * shape->head_dim);
 }
 

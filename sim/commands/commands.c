@@ -17,7 +17,8 @@ extern const kvs_command kvs_command_sweep;
 
 /* One a line, so that two new ones do not conflict. */
 /* clang-format off */
-// clang-format off: one line a command
+/* One a line, so that two new ones do not conflict. */
+// clang-format off
 const kvs_command *const kvs_commands[] = {
     &kvs_command_alloc,
     &kvs_command_bench,
