@@ -16,7 +16,7 @@ extern "C" {
 
 /* A request on its way. Owned by the engine; the allocator keeps its memory in `blocks`, `pages`, `complete`, `place`.
  */
-typedef struct kvs_sequence {
+typedef struct kvs_engine_sequence {
     int64_t request;
     int32_t computed; /* tokens whose K and V are in the cache (with those just scheduled) */
     int32_t known;    /* input tokens and generated tokens */
@@ -27,7 +27,7 @@ typedef struct kvs_sequence {
     int64_t complete;  /* of these, cached under their key */
     int64_t place;     /* of allocators without pages */
     uint32_t *blocks;  /* [buffer_pages + pages of the final length]: the buffer's first; NULL while waiting */
-} kvs_sequence;
+} kvs_engine_sequence;
 
 typedef struct kvs_allocator_options {
     double memory_bytes;
@@ -66,11 +66,11 @@ struct kvs_allocator_type {
     /* Finds the cached prefix of a waiting sequence and, if `budget` of the tokens behind it (with reserve: all of
      * them) fit beside the watermark, takes the prefix and room for the budget. *hit_tokens is set either way. Returns
      * -1 when memory of the machine is short, 0 when it does not fit (and nothing changed), 1 when it was admitted. */
-    int (*admit)(kvs_allocator *allocator, kvs_sequence *sequence, int64_t budget, int reserve, int others_run,
+    int (*admit)(kvs_allocator *allocator, kvs_engine_sequence *sequence, int64_t budget, int reserve, int others_run,
                  int64_t *hit_tokens);
     /* Room for `tokens` in all; 0 when there is none and nothing changed. */
-    int (*extend)(kvs_allocator *allocator, kvs_sequence *sequence, int64_t tokens);
-    void (*release)(kvs_allocator *allocator, kvs_sequence *sequence);
+    int (*extend)(kvs_allocator *allocator, kvs_engine_sequence *sequence, int64_t tokens);
+    void (*release)(kvs_allocator *allocator, kvs_engine_sequence *sequence);
     void (*state)(const kvs_allocator *allocator, kvs_memory_state *state);
     kvs_status (*check)(const kvs_allocator *allocator, kvs_error *error);
 };

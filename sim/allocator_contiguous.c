@@ -30,7 +30,8 @@ static int fits(const kvs_allocator *a, int64_t tokens) {
     return tokens <= a->options.max_tokens;
 }
 
-static int admit(kvs_allocator *a, kvs_sequence *s, int64_t budget, int reserve, int others_run, int64_t *hit_tokens) {
+static int admit(kvs_allocator *a, kvs_engine_sequence *s, int64_t budget, int reserve, int others_run,
+                 int64_t *hit_tokens) {
     (void)budget, (void)reserve, (void)others_run;
     *hit_tokens = 0;
     if (a->in_use == slots(a)) return 0;
@@ -39,12 +40,12 @@ static int admit(kvs_allocator *a, kvs_sequence *s, int64_t budget, int reserve,
     return 1;
 }
 
-static int extend(kvs_allocator *a, kvs_sequence *s, int64_t tokens) {
+static int extend(kvs_allocator *a, kvs_engine_sequence *s, int64_t tokens) {
     (void)s;
     return tokens <= a->options.max_tokens;
 }
 
-static void release(kvs_allocator *a, kvs_sequence *s) {
+static void release(kvs_allocator *a, kvs_engine_sequence *s) {
     a->in_use--;
     s->place = 0;
 }

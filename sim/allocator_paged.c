@@ -59,7 +59,7 @@ static int reserve_scratch(paged *p, int64_t pages) {
 
 /* The cached prefix in p->found: complete pages only, and never all known tokens: the last is computed again, and the
  * tokens that must be in full precision behind a page cannot come from one. */
-static int64_t lookup(kvs_allocator *a, const kvs_sequence *s) {
+static int64_t lookup(kvs_allocator *a, const kvs_engine_sequence *s) {
     paged *p = a->state;
     if (!p->pool.caching) return 0;
     int64_t most = kvs_pages_full(a->geometry, (int64_t)s->known - 1), hits = 0;
@@ -72,7 +72,7 @@ static int64_t lookup(kvs_allocator *a, const kvs_sequence *s) {
 }
 
 /* Gives the pages that became complete their keys. */
-static void cache_complete(kvs_allocator *a, kvs_sequence *s, int64_t tokens) {
+static void cache_complete(kvs_allocator *a, kvs_engine_sequence *s, int64_t tokens) {
     paged *p = a->state;
     int64_t complete = kvs_pages_full(a->geometry, tokens < s->known ? tokens : s->known);
     if (!p->pool.caching || complete <= s->complete) return;
@@ -82,7 +82,8 @@ static void cache_complete(kvs_allocator *a, kvs_sequence *s, int64_t tokens) {
     s->complete = complete;
 }
 
-static int admit(kvs_allocator *a, kvs_sequence *s, int64_t budget, int reserve, int others_run, int64_t *hit_tokens) {
+static int admit(kvs_allocator *a, kvs_engine_sequence *s, int64_t budget, int reserve, int others_run,
+                 int64_t *hit_tokens) {
     const kvs_geometry *g = a->geometry;
     paged *p = a->state;
     const kvs_requests *q = a->keys->requests;
@@ -109,7 +110,7 @@ static int admit(kvs_allocator *a, kvs_sequence *s, int64_t budget, int reserve,
     return 1;
 }
 
-static int extend(kvs_allocator *a, kvs_sequence *s, int64_t tokens) {
+static int extend(kvs_allocator *a, kvs_engine_sequence *s, int64_t tokens) {
     const kvs_geometry *g = a->geometry;
     paged *p = a->state;
     int64_t pages = kvs_pages_taken(g, tokens);
@@ -123,7 +124,7 @@ static int extend(kvs_allocator *a, kvs_sequence *s, int64_t tokens) {
     return 1;
 }
 
-static void release(kvs_allocator *a, kvs_sequence *s) {
+static void release(kvs_allocator *a, kvs_engine_sequence *s) {
     paged *p = a->state;
     kvs_pool_release(&p->pool, s->blocks, a->geometry->buffer_pages + s->pages);
     free(s->blocks);

@@ -36,7 +36,8 @@ static int fits(const kvs_allocator *a, int64_t tokens) {
     return (double)bytes_of(a, tokens) <= a->options.memory_bytes;
 }
 
-static int admit(kvs_allocator *a, kvs_sequence *s, int64_t budget, int reserve, int others_run, int64_t *hit_tokens) {
+static int admit(kvs_allocator *a, kvs_engine_sequence *s, int64_t budget, int reserve, int others_run,
+                 int64_t *hit_tokens) {
     (void)budget, (void)reserve, (void)others_run;
     unpaged *u = a->state;
     const kvs_requests *q = a->keys->requests;
@@ -59,12 +60,12 @@ static int admit(kvs_allocator *a, kvs_sequence *s, int64_t budget, int reserve,
     return 1;
 }
 
-static int extend(kvs_allocator *a, kvs_sequence *s, int64_t tokens) {
+static int extend(kvs_allocator *a, kvs_engine_sequence *s, int64_t tokens) {
     (void)a, (void)s, (void)tokens;
     return 1; /* it has its final length */
 }
 
-static void release(kvs_allocator *a, kvs_sequence *s) {
+static void release(kvs_allocator *a, kvs_engine_sequence *s) {
     unpaged *u = a->state;
     int64_t at = 0;
     while (u->used[at].start != s->place) at++;

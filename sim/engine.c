@@ -15,7 +15,7 @@ static void split_bytes(const kvs_engine *e, const kvs_memory_state *m, kvs_occu
     int paged = e->running_count > 0 && e->running[0].blocks != NULL;
     double complete = (double)m->used;
     for (int64_t i = 0; i < e->running_count; i++) {
-        const kvs_sequence *s = &e->running[i];
+        const kvs_engine_sequence *s = &e->running[i];
         kvs_bits bytes = kvs_sequence_bytes(g, s->computed);
         int64_t full = paged ? kvs_pages_full(g, s->computed) : 0;
         if (paged && full < s->complete) full = s->complete; /* found in the cache; its sinks are still to come */

@@ -66,7 +66,7 @@ KVS_MUST_CHECK kvs_status kvs_engine_schedule(kvs_engine *engine, double now_s, 
                                               kvs_error *error);
 /* The step ended: tokens come out, finished sequences leave. */
 void kvs_engine_finish_step(kvs_engine *engine, double end_s);
-int64_t kvs_engine_running(const kvs_engine *engine, const kvs_sequence **sequences);
+int64_t kvs_engine_running(const kvs_engine *engine, const kvs_engine_sequence **sequences);
 int64_t kvs_engine_waiting(const kvs_engine *engine);
 kvs_occupancy kvs_engine_occupancy(const kvs_engine *engine, double now_s);
 

@@ -8,9 +8,9 @@ struct kvs_engine {
     const kvs_requests *requests;
     kvs_allocator *allocator;
     kvs_engine_options options;
-    kvs_sequence *running; /* in the order of their admission */
+    kvs_engine_sequence *running; /* in the order of their admission */
     int64_t running_count;
-    kvs_sequence *preempted; /* a stack: the last is the front of the queue */
+    kvs_engine_sequence *preempted; /* a stack: the last is the front of the queue */
     int64_t preempted_count, preempted_capacity;
     int64_t arrived, admitted; /* requests admitted .. arrived-1 wait for the first time */
     int64_t steps, completed, skipped, preemptions, recomputed_tokens, hit_tokens, queried_tokens, output_tokens;

@@ -37,11 +37,6 @@ static inline double kvs_weight_bytes(const kvs_model_shape *shape) {
     return shape->parameters * shape->bytes_per_weight;
 }
 
-/* Bytes of K and V of one token in binary16, over all layers and KV heads. */
-static inline double kvs_shape_token_bytes(const kvs_model_shape *shape) {
-    return 2.0 * 2.0 * (double)(shape->layers * shape->kv_heads * shape->head_dim);
-}
-
 #ifdef __cplusplus
 }
 #endif

@@ -43,7 +43,7 @@ void kvs_engine_destroy(kvs_engine *e) {
     free(e);
 }
 
-int64_t kvs_engine_running(const kvs_engine *e, const kvs_sequence **sequences) {
+int64_t kvs_engine_running(const kvs_engine *e, const kvs_engine_sequence **sequences) {
     *sequences = e->running;
     return e->running_count;
 }
@@ -59,13 +59,13 @@ double kvs_engine_arrival_s(const kvs_engine *e, int64_t request) {
 
 /* Frees the sequence admitted last and puts it at the front of the queue. */
 static kvs_status preempt_last(kvs_engine *e, kvs_error *error) {
-    kvs_sequence *victim = &e->running[--e->running_count];
+    kvs_engine_sequence *victim = &e->running[--e->running_count];
     e->allocator->type->release(e->allocator, victim);
     victim->lost = victim->computed;
     victim->computed = victim->scheduled = 0;
     if (e->preempted_count == e->preempted_capacity) {
         int64_t capacity = 2 * e->preempted_capacity;
-        kvs_sequence *grown = realloc(e->preempted, (size_t)capacity * sizeof *grown);
+        kvs_engine_sequence *grown = realloc(e->preempted, (size_t)capacity * sizeof *grown);
         if (grown == NULL) return kvs_fail(error, KVS_INPUT, e->requests->source, NULL, "out of memory");
         e->preempted = grown;
         e->preempted_capacity = capacity;
@@ -80,7 +80,7 @@ static int64_t smaller(int64_t a, int64_t b) {
 }
 
 /* What the sequence's share of the step reads and computes. */
-static void count(kvs_engine *e, kvs_sequence *s, int64_t tokens, kvs_step *step) {
+static void count(kvs_engine *e, kvs_engine_sequence *s, int64_t tokens, kvs_step *step) {
     s->scheduled = (int32_t)tokens;
     step->sequences++;
     step->tokens += tokens;
@@ -92,7 +92,7 @@ static void count(kvs_engine *e, kvs_sequence *s, int64_t tokens, kvs_step *step
 
 static kvs_status schedule_running(kvs_engine *e, int64_t *budget, int *preempted, kvs_step *step, kvs_error *error) {
     for (int64_t i = 0; i < e->running_count; i++) {
-        kvs_sequence *s = &e->running[i];
+        kvs_engine_sequence *s = &e->running[i];
         s->scheduled = 0;
         int64_t tokens = smaller(s->known - s->computed, *budget);
         if (tokens == 0) continue;
@@ -125,7 +125,7 @@ static kvs_status refuse_too_large(kvs_engine *e, int64_t request, int *refused,
 
 static kvs_status schedule_waiting(kvs_engine *e, int64_t *budget, kvs_step *step, kvs_error *error) {
     while (*budget > 0 && e->running_count < e->options.max_seqs) {
-        kvs_sequence s = {.request = e->admitted};
+        kvs_engine_sequence s = {.request = e->admitted};
         int again = e->preempted_count > 0, refused = 0;
         if (!again && e->admitted == e->arrived) return KVS_OK;
         if (!again) KVS_TRY(refuse_too_large(e, e->admitted, &refused, error));
@@ -174,7 +174,7 @@ void kvs_engine_finish_step(kvs_engine *e, double end_s) {
     int64_t kept = 0;
     e->steps++;
     for (int64_t i = 0; i < e->running_count; i++) {
-        kvs_sequence *s = &e->running[i];
+        kvs_engine_sequence *s = &e->running[i];
         int done = 0;
         if (s->scheduled > 0 && s->computed == s->known) {
             int32_t wanted = e->requests->output_tokens[s->request];

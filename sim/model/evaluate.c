@@ -49,10 +49,10 @@ static float *hidden_of(const evaluator *e, int run) {
 static kvs_status run_window(evaluator *e, int index, kvs_error *error) {
     const int32_t *ids = e->tokens->ids + (size_t)index * (size_t)e->window;
     for (int run = 0; run < e->runs; run++) {
-        kvs_pass pass = {.scheme = run > 0 ? e->schemes[run - 1] : NULL,
-                         .prompt_tokens = e->options->prompt_tokens,
-                         .seed = e->options->seed,
-                         .sequence = index};
+        kvs_model_pass pass = {.scheme = run > 0 ? e->schemes[run - 1] : NULL,
+                               .prompt_tokens = e->options->prompt_tokens,
+                               .seed = e->options->seed,
+                               .sequence = index};
         double started = kvs_seconds();
         KVS_TRY(kvs_model_forward(e->model, &pass, ids, e->window, hidden_of(e, run), error));
         e->sums[run].seconds += kvs_seconds() - started;

@@ -17,7 +17,7 @@ enum { ROWS = 128 }; /* tokens of one block of the matrix products with weights 
 
 struct kvs_session {
     const kvs_model *model;
-    kvs_pass pass;
+    kvs_model_pass pass;
     int capacity, seen;         /* tokens */
     int layers_kept;            /* caches: 1 if each layer may overwrite the one before it */
     float *cosines, *sines;     /* [capacity][head_dim / 2] */
@@ -113,7 +113,7 @@ static kvs_status set_up(kvs_session *s, kvs_error *error) {
     return KVS_OK;
 }
 
-static kvs_status open_session(const kvs_model *model, const kvs_pass *pass, int capacity, int layers_kept,
+static kvs_status open_session(const kvs_model *model, const kvs_model_pass *pass, int capacity, int layers_kept,
                                kvs_session **session, kvs_error *error) {
     *session = NULL;
     int limit = model->config.max_positions;
@@ -131,7 +131,7 @@ static kvs_status open_session(const kvs_model *model, const kvs_pass *pass, int
     return status;
 }
 
-kvs_status kvs_session_open(const kvs_model *model, const kvs_pass *pass, int capacity, kvs_session **session,
+kvs_status kvs_session_open(const kvs_model *model, const kvs_model_pass *pass, int capacity, kvs_session **session,
                             kvs_error *error) {
     return open_session(model, pass, capacity, model->config.layers, session, error);
 }
@@ -318,7 +318,7 @@ static kvs_status observe(const kvs_session *s, int layer, kvs_error *error) {
 }
 
 static kvs_status run_layer(const kvs_session *s, int layer, kvs_error *error) {
-    const kvs_pass *pass = &s->pass;
+    const kvs_model_pass *pass = &s->pass;
     if (kvs_interrupted()) return kvs_fail(error, KVS_INTERRUPTED, NULL, NULL, "interrupted");
     project(s, layer);
     if (pass->observe != NULL && pass->before_rope) KVS_TRY(observe(s, layer, error));
@@ -348,7 +348,7 @@ kvs_status kvs_session_run(kvs_session *s, const int32_t *ids, int tokens, float
     return KVS_OK;
 }
 
-kvs_status kvs_model_forward(const kvs_model *model, const kvs_pass *pass, const int32_t *ids, int tokens,
+kvs_status kvs_model_forward(const kvs_model *model, const kvs_model_pass *pass, const int32_t *ids, int tokens,
                              float *hidden, kvs_error *error) {
     kvs_session *session;
     KVS_TRY(open_session(model, pass, tokens, 1, &session, error));

@@ -21,7 +21,7 @@ typedef struct kvs_projections {
 
 typedef kvs_status (*kvs_observer)(void *user, int layer, const kvs_projections *projections, kvs_error *error);
 
-typedef struct kvs_pass {
+typedef struct kvs_model_pass {
     /* NULL: attention reads K and V in binary32. Otherwise the cache of every layer holds binary16 and what the scheme
      * stored of it, and each query reads it as decoding would have left it. */
     const kvs_scheme *scheme;
@@ -32,14 +32,14 @@ typedef struct kvs_pass {
     kvs_observer observe;
     int before_rope; /* 1: observe q and k before the rotary embedding */
     void *user;
-} kvs_pass;
+} kvs_model_pass;
 
 /* A sequence under way: what the cache of every layer holds. */
 typedef struct kvs_session kvs_session;
 
 /* Room for `capacity` tokens, at most max_positions. *pass is copied, what it points to must outlive the session.
  * *session is the caller's, freed with kvs_session_close. */
-KVS_MUST_CHECK kvs_status kvs_session_open(const kvs_model *model, const kvs_pass *pass, int capacity,
+KVS_MUST_CHECK kvs_status kvs_session_open(const kvs_model *model, const kvs_model_pass *pass, int capacity,
                                            kvs_session **session, kvs_error *error);
 void kvs_session_close(kvs_session *session);
 
@@ -50,7 +50,7 @@ KVS_MUST_CHECK kvs_status kvs_session_run(kvs_session *session, const int32_t *i
                                           kvs_error *error);
 
 /* Open, run and close in one, for a whole sequence ids [tokens]; keeps the cache of one layer only. */
-KVS_MUST_CHECK kvs_status kvs_model_forward(const kvs_model *model, const kvs_pass *pass, const int32_t *ids,
+KVS_MUST_CHECK kvs_status kvs_model_forward(const kvs_model *model, const kvs_model_pass *pass, const int32_t *ids,
                                             int tokens, float *hidden, kvs_error *error);
 
 /* logits [rows][vocabulary] of hidden [rows][hidden]. More than one row run on one thread: call it for blocks of rows

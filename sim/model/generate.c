@@ -36,9 +36,9 @@ static kvs_status run(generator *g, const int32_t *prompt, int prompt_tokens, in
     return KVS_OK;
 }
 
-kvs_status kvs_generate_greedy(const kvs_model *model, const kvs_pass *pass, const int32_t *prompt, int prompt_tokens,
-                               int count, int stop_at_end, int32_t *ids, int *made, double *step_seconds,
-                               kvs_error *error) {
+kvs_status kvs_generate_greedy(const kvs_model *model, const kvs_model_pass *pass, const int32_t *prompt,
+                               int prompt_tokens, int count, int stop_at_end, int32_t *ids, int *made,
+                               double *step_seconds, kvs_error *error) {
     const kvs_model_config *c = &model->config;
     generator g = {.model = model};
     *made = 0;

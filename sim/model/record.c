@@ -110,7 +110,7 @@ static kvs_status record_sequence(recorder *r, int number, kvs_error *error) {
     int made = 0;
     memcpy(r->ids, o->ids + (size_t)number * (size_t)o->window_tokens, sizeof *r->ids * (size_t)o->window_tokens);
     if (o->generate > 0) {
-        kvs_pass plain = {.scheme = NULL};
+        kvs_model_pass plain = {.scheme = NULL};
         KVS_TRY(kvs_generate_greedy(r->model, &plain, r->ids, o->window_tokens, o->generate, 1,
                                     r->ids + o->window_tokens, &made, NULL, error));
     }
@@ -126,7 +126,7 @@ static kvs_status record_sequence(recorder *r, int number, kvs_error *error) {
     snprintf(sequence.task, sizeof sequence.task, "%s",
              o->generate > 0 ? "greedy generation behind a prompt" : "language modelling, teacher forced");
     KVS_TRY(kvs_trace_add_sequence(r->writer, &sequence, r->queries > 0 ? r->positions : NULL, r->ids, error));
-    kvs_pass pass = {.observe = write_layer, .before_rope = o->before_rope, .user = r};
+    kvs_model_pass pass = {.observe = write_layer, .before_rope = o->before_rope, .user = r};
     return kvs_model_forward(r->model, &pass, r->ids, r->tokens, r->hidden, error);
 }
 

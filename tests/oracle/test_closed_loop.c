@@ -205,7 +205,7 @@ static double distance(const float *a, const float *b) {
 static float loop_rows[TOKENS * HIDDEN], pass_rows[TOKENS * HIDDEN];
 
 /* The same sequence in parts: a prompt or a first chunk at once, then chunks, then single tokens. */
-static void run_in_parts(const kvs_model *m, const kvs_pass *pass, const int32_t *ids, float *hidden) {
+static void run_in_parts(const kvs_model *m, const kvs_model_pass *pass, const int32_t *ids, float *hidden) {
     kvs_session *session;
     kvs_error error;
     int first = pass->prompt_tokens > 0 ? pass->prompt_tokens : 33;
@@ -225,7 +225,7 @@ static void compare(const kvs_model *m, const char *spec, int prompt) {
     kvs_scheme *scheme;
     kvs_error error;
     assert_int_equal(kvs_scheme_open(spec, DIM, &scheme, &error), KVS_OK);
-    kvs_pass pass = {.scheme = scheme, .prompt_tokens = prompt, .seed = 9, .sequence = 3};
+    kvs_model_pass pass = {.scheme = scheme, .prompt_tokens = prompt, .seed = 9, .sequence = 3};
     assert_int_equal(kvs_model_forward(m, &pass, ids, TOKENS, pass_rows, &error), KVS_OK);
     decode(m, scheme, ids, prompt, 0, loop_rows);
     double good = distance(pass_rows, loop_rows);
