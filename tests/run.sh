@@ -3,7 +3,8 @@
 # usage: B=build tests/run.sh PROGRAM...    Each program's output is kept in $B/test-logs.
 logs=$B/test-logs
 rm -rf "$logs" && mkdir -p "$logs"
-export CMOCKA_MESSAGE_OUTPUT=TAP OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}"
+# Programs run side by side: waiting threads must not spin on cores that others need.
+export CMOCKA_MESSAGE_OUTPUT=TAP OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1
 started=$(date +%s)
 
 printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} sh -c '
