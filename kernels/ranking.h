@@ -31,6 +31,18 @@ const kvs_ranking *kvs_ranking_find(const char *name);
  * power of two at or above tokens, s[t] += s[t + n/2] (missing tokens count as 0), n halves until 1. */
 void kvs_tree_sum(int tokens, int head_dim, float *scratch, float *sums);
 
+/* What is summed over tokens t for channel d. */
+typedef enum kvs_term {
+    KVS_TERM_KEY,       /* k[t,d] */
+    KVS_TERM_MAGNITUDE, /* |k[t,d]| */
+    KVS_TERM_DEVIATION, /* (k[t,d] - mean[d])^2, two roundings */
+} kvs_term;
+
+/* means[d] = (sum of terms in that order) / tokens. mean [head_dim] is used by KVS_TERM_DEVIATION alone and may be
+ * means; scratch: [tokens][head_dim]. */
+void kvs_tree_mean(kvs_term term, int tokens, int head_dim, const float *k, const float *mean, float *scratch,
+                   float *means);
+
 /* ranks[d] = number of channels that come before d: a higher score first, ties to the lower channel. A channel is
  * boosted when its rank is below the boost count. */
 void kvs_rank_channels(int head_dim, const float *scores, int *ranks);

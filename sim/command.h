@@ -8,12 +8,13 @@
 #include "core/status.h"
 
 typedef enum kvs_option_type {
-    KVS_OPTION_FLAG,  /* int: 1 when given */
-    KVS_OPTION_INT,   /* int64_t */
-    KVS_OPTION_REAL,  /* double */
-    KVS_OPTION_BYTES, /* int64_t; "80GiB", "500MB", "4096" */
-    KVS_OPTION_TEXT,  /* const char *: the last one given; NULL if none */
-    KVS_OPTION_LIST,  /* kvs_texts: every one given, in order */
+    KVS_OPTION_FLAG,   /* int: 1 when given */
+    KVS_OPTION_SWITCH, /* int: 1 when given alone or followed by "on", 0 with "off" */
+    KVS_OPTION_INT,    /* int64_t */
+    KVS_OPTION_REAL,   /* double */
+    KVS_OPTION_BYTES,  /* int64_t; "80GiB", "500MB", "4096" */
+    KVS_OPTION_TEXT,   /* const char *: the last one given; NULL if none */
+    KVS_OPTION_LIST,   /* kvs_texts: every one given, in order */
 } kvs_option_type;
 
 typedef struct kvs_texts {

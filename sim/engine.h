@@ -37,8 +37,11 @@ typedef struct kvs_engine_options {
     int saturate;                         /* arrivals do not count: all wait from the start */
     int skip_bad;                         /* leave out requests that can never fit rather than fail */
     int check;                            /* verify the allocator after every step */
-    int64_t max_samples;                  /* of the series; when full, every other one goes */
-    double sample_s;                      /* seconds between samples; 0: adapted so that they cover the whole run */
+    /* [requests] or NULL: when each request left a recorded engine. Then it leaves here at that time, not when its
+     * tokens are done: one that is early holds its memory, one that is late is cut short. */
+    const double *leave_s;
+    int64_t max_samples; /* of the series; when full, every other one goes */
+    double sample_s;     /* seconds between samples; 0: adapted so that they cover the whole run */
 } kvs_engine_options;
 
 /* What happened to each request, NaN where it did not. All arrays are [requests], owned by the log. */
@@ -61,7 +64,7 @@ KVS_MUST_CHECK kvs_status kvs_engine_create(const kvs_requests *requests, kvs_al
                                             kvs_engine_options options, kvs_engine **engine, kvs_error *error);
 void kvs_engine_destroy(kvs_engine *engine);
 /* Lets arrive what has arrived by now_s, then schedules. step->sequences is 0 when there is nothing to run: then the
- * next arrival is at *next_s (infinite after the last). */
+ * next arrival (or recorded leave) is at *next_s, infinite after the last. */
 KVS_MUST_CHECK kvs_status kvs_engine_schedule(kvs_engine *engine, double now_s, kvs_step *step, double *next_s,
                                               kvs_error *error);
 /* The step ended: tokens come out, finished sequences leave. */

@@ -58,6 +58,12 @@ static const char *dashes(const kvs_option *option) {
     return option->name[1] == '\0' ? "-" : "--";
 }
 
+/* "on" or "off" into *on; 0 on success. */
+static int parse_switch(const char *text, int *on) {
+    *on = strcmp(text, "on") == 0;
+    return !*on && strcmp(text, "off") != 0;
+}
+
 static kvs_status set(const kvs_option *o, const char *value, void *config, kvs_error *error) {
     void *field = (char *)config + o->offset;
     char shown[64];
@@ -67,6 +73,10 @@ static kvs_status set(const kvs_option *o, const char *value, void *config, kvs_
         return KVS_OK;
     }
     if (o->type == KVS_OPTION_LIST) return append(field, value, error);
+    if (o->type == KVS_OPTION_SWITCH) {
+        if (parse_switch(value, field) == 0) return KVS_OK;
+        return kvs_fail(error, KVS_USAGE, shown, NULL, "'%s' is neither on nor off", value);
+    }
     double number = 0;
     long long whole = 0;
     if (o->type == KVS_OPTION_INT) {
@@ -115,6 +125,11 @@ static kvs_status parse_option(const kvs_command *command, int argc, char **argv
         if (equals != NULL) return kvs_fail(error, KVS_USAGE, text, NULL, "this option takes no value");
         *(int *)((char *)config + o->offset) = 1;
         return KVS_OK;
+    }
+    int on;
+    if (o->type == KVS_OPTION_SWITCH && equals == NULL) { /* the value may be left out */
+        int given = *i + 1 < argc && parse_switch(argv[*i + 1], &on) == 0;
+        return set(o, given ? argv[++*i] : "on", config, error);
     }
     if (equals == NULL && ++*i >= argc) return kvs_fail(error, KVS_USAGE, text, NULL, "needs a value: %s", o->metavar);
     return set(o, equals != NULL ? equals + 1 : argv[*i], config, error);

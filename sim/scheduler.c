@@ -90,12 +90,19 @@ static void count(kvs_engine *e, kvs_engine_sequence *s, int64_t tokens, kvs_ste
     s->computed += s->scheduled;
 }
 
+/* Only its last token is left, and a recording says that it came later. */
+static int is_early(const kvs_engine *e, const kvs_engine_sequence *s, double now_s) {
+    const double *leave = e->options.leave_s;
+    return leave != NULL && now_s < leave[s->request] && s->generated + 1 >= e->requests->output_tokens[s->request] &&
+           s->generated > 0;
+}
+
 static kvs_status schedule_running(kvs_engine *e, int64_t *budget, int *preempted, kvs_step *step, kvs_error *error) {
     for (int64_t i = 0; i < e->running_count; i++) {
         kvs_engine_sequence *s = &e->running[i];
         s->scheduled = 0;
         int64_t tokens = smaller(s->known - s->computed, *budget);
-        if (tokens == 0) continue;
+        if (tokens == 0 || is_early(e, s, step->start_s)) continue;
         while (i < e->running_count && !e->allocator->type->extend(e->allocator, s, s->computed + tokens)) {
             KVS_TRY(preempt_last(e, error));
             *preempted = 1;
@@ -105,6 +112,11 @@ static kvs_status schedule_running(kvs_engine *e, int64_t *budget, int *preempte
         count(e, s, tokens, step);
     }
     return KVS_OK;
+}
+
+static void leave(kvs_engine *e, int64_t request, double now_s) {
+    e->log.finish_s[request] = now_s;
+    e->completed++;
 }
 
 /* A request that cannot run even alone would block the queue for ever. */
@@ -130,9 +142,14 @@ static kvs_status schedule_waiting(kvs_engine *e, int64_t *budget, kvs_step *ste
         if (!again && e->admitted == e->arrived) return KVS_OK;
         if (!again) KVS_TRY(refuse_too_large(e, e->admitted, &refused, error));
         if (refused) continue;
-        if (again)
+        if (again) {
             s = e->preempted[e->preempted_count - 1];
-        else
+            if (e->options.leave_s != NULL && step->start_s >= e->options.leave_s[s.request]) {
+                e->preempted_count--;
+                leave(e, s.request, step->start_s);
+                continue;
+            }
+        } else
             s.known = e->requests->input_tokens[s.request];
         int64_t hit = 0;
         int admitted = e->allocator->type->admit(e->allocator, &s, *budget, e->options.reserve_full_input,
@@ -164,6 +181,8 @@ kvs_status kvs_engine_schedule(kvs_engine *e, double now_s, kvs_step *step, doub
     KVS_TRY(schedule_running(e, &budget, &preempted, step, error));
     if (!preempted) KVS_TRY(schedule_waiting(e, &budget, step, error));
     *next_s = e->arrived < e->requests->count ? kvs_engine_arrival_s(e, e->arrived) : INFINITY;
+    for (int64_t i = 0; i < e->running_count && e->options.leave_s != NULL; i++)
+        *next_s = fmin(*next_s, fmax(now_s, e->options.leave_s[e->running[i].request]));
     e->peak_running = e->running_count > e->peak_running ? e->running_count : e->peak_running;
     int64_t waiting = kvs_engine_waiting(e);
     e->peak_waiting = waiting > e->peak_waiting ? waiting : e->peak_waiting;
@@ -184,10 +203,10 @@ void kvs_engine_finish_step(kvs_engine *e, double end_s) {
             s->known++;
             done = s->generated >= wanted; /* a request for no tokens ends with its prompt */
         }
+        if (e->options.leave_s != NULL) done = end_s >= e->options.leave_s[s->request];
         if (done) {
             e->allocator->type->release(e->allocator, s);
-            e->log.finish_s[s->request] = end_s;
-            e->completed++;
+            leave(e, s->request, end_s);
         } else if (kept++ != i)
             e->running[kept - 1] = *s;
     }

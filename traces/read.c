@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/h5_isolate.h"
 #include "core/half.h"
 #include "traces/internal.h"
 
@@ -75,8 +76,7 @@ static kvs_status open_locked(kvs_trace *trace, kvs_error *error) {
     return KVS_OK;
 }
 
-kvs_status kvs_trace_open(const char *path, kvs_trace **trace, kvs_error *error) {
-    *trace = NULL;
+static kvs_status open_here(const char *path, kvs_trace **trace, kvs_error *error) {
     kvs_trace *opened = calloc(1, sizeof *opened);
     char *copy = strdup(path);
     if (opened == NULL || copy == NULL) {
@@ -95,6 +95,19 @@ kvs_status kvs_trace_open(const char *path, kvs_trace **trace, kvs_error *error)
     else
         kvs_trace_close(opened);
     return status;
+}
+
+static kvs_status look(const char *path, kvs_error *error) {
+    kvs_trace *trace;
+    KVS_TRY(open_here(path, &trace, error));
+    kvs_trace_close(trace);
+    return KVS_OK;
+}
+
+kvs_status kvs_trace_open(const char *path, kvs_trace **trace, kvs_error *error) {
+    *trace = NULL;
+    KVS_TRY(kvs_h5_isolated(path, look, error));
+    return open_here(path, trace, error);
 }
 
 static void close_tensors(kvs_trace *trace) {

@@ -1,20 +1,12 @@
 /* magnitude.c: the mean absolute key, the metric that Kitty ships (arXiv 2511.18643). */
-#include <math.h>
 #include <stddef.h>
 
-#include "core/simd.h"
 #include "kernels/ranking.h"
-
-KVS_SIMD static void absolute(size_t count, const float *restrict k, float *restrict magnitudes) {
-    for (size_t i = 0; i < count; i++) magnitudes[i] = fabsf(k[i]);
-}
 
 static void score(const kvs_page_place *place, int tokens, int head_dim, const float *k, float *scratch,
                   float *scores) {
     (void)place;
-    absolute((size_t)tokens * (size_t)head_dim, k, scratch);
-    kvs_tree_sum(tokens, head_dim, scratch, scores);
-    for (int d = 0; d < head_dim; d++) scores[d] /= (float)tokens;
+    kvs_tree_mean(KVS_TERM_MAGNITUDE, tokens, head_dim, k, NULL, scratch, scores);
 }
 
 const kvs_ranking kvs_ranking_magnitude = {

@@ -136,9 +136,13 @@ static void thread_entry(void *argument) {
 }
 
 void kvs_simt_touch(kvs_simt_kind kind, const void *address, uint32_t width, kvs_simt_place place) {
+    kvs_simt_touch_copy(kind, address, width, 0, place);
+}
+
+void kvs_simt_touch_copy(kvs_simt_kind kind, const void *address, uint32_t width, uint32_t to, kvs_simt_place place) {
     kvs_simt_lane *lane = kvs_simt_lane_self();
     kvs_simt_worker *worker = lane->warp->worker;
-    int shared = kind >= KVS_SIMT_COPY_SHARED;
+    int shared = kind > KVS_SIMT_COPY;
     if (!worker->grid->options.unchecked) {
         if (++lane->touches > KVS_SIMT_SPIN_LIMIT)
             kvs_simt_raise(lane, KVS_SIMT_DEADLOCK, place, "makes %d accesses without meeting another thread",
@@ -156,7 +160,8 @@ void kvs_simt_touch(kvs_simt_kind kind, const void *address, uint32_t width, kvs
         const kvs_simt_memory *memory = kvs_simt_find(worker, address, width);
         if (memory != NULL) seen += memory->base - (uint64_t)(uintptr_t)memory->memory;
     }
-    kvs_simt_log(lane, kind, seen, width, place);
+    kvs_simt_entry entry = {place, seen, to, (uint16_t)kind, (uint16_t)width};
+    kvs_simt_log(lane, &entry);
 }
 
 /* --- the block --------------------------------------------------------------------------------------------------- */

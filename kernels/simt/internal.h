@@ -40,7 +40,8 @@ typedef struct kvs_simt_copy {
 typedef struct kvs_simt_entry {
     kvs_simt_place place;
     uint64_t address;
-    uint32_t kind, width;
+    uint32_t to; /* of a copy */
+    uint16_t kind, width;
 } kvs_simt_entry;
 
 typedef struct kvs_simt_recorder {
@@ -135,6 +136,9 @@ const char *kvs_simt_thread_text(uint32_t number, char text[32]);
 /* Does what the warp's lanes, which all wait at one meeting, came for (collective.c). */
 void kvs_simt_act(kvs_simt_warp *warp, kvs_simt_lane *first);
 
+/* kvs_simt_touch, of a copy to that byte of shared memory (block.c). */
+void kvs_simt_touch_copy(kvs_simt_kind kind, const void *address, uint32_t width, uint32_t to, kvs_simt_place place);
+
 /* Runs one block; the grid's report has its fault (block.c). */
 void kvs_simt_run_block(kvs_simt_worker *worker, uint64_t block);
 
@@ -147,7 +151,7 @@ void kvs_simt_check_global(kvs_simt_lane *lane, kvs_simt_kind kind, const void *
 void kvs_simt_check_shared(kvs_simt_lane *lane, const void *address, uint32_t width, int write, kvs_simt_place place);
 
 /* Logs one access; groups and hands over what the lanes of a warp have logged since their last meeting. */
-void kvs_simt_log(kvs_simt_lane *lane, kvs_simt_kind kind, uint64_t address, uint32_t width, kvs_simt_place place);
+void kvs_simt_log(kvs_simt_lane *lane, const kvs_simt_entry *entry);
 void kvs_simt_group_log(kvs_simt_warp *warp);
 void kvs_simt_hand_over(kvs_simt_worker *worker);
 

@@ -8,11 +8,10 @@
 #include "kernels/simt/internal.h"
 
 const char *const kvs_simt_kind_names[KVS_SIMT_KINDS] = {
-    [KVS_SIMT_LOAD_GLOBAL] = "ld.global",    [KVS_SIMT_LOAD_GLOBAL_NC] = "ld.global.nc",
-    [KVS_SIMT_STORE_GLOBAL] = "st.global",   [KVS_SIMT_ATOMIC_GLOBAL] = "atom.global",
-    [KVS_SIMT_COPY_GLOBAL] = "cp.async.ld",  [KVS_SIMT_COPY_SHARED] = "cp.async.st",
-    [KVS_SIMT_LOAD_SHARED] = "ld.shared",    [KVS_SIMT_STORE_SHARED] = "st.shared",
-    [KVS_SIMT_LDMATRIX] = "ldmatrix.shared",
+    [KVS_SIMT_LOAD_GLOBAL] = "ld.global",  [KVS_SIMT_LOAD_GLOBAL_NC] = "ld.global.nc",
+    [KVS_SIMT_STORE_GLOBAL] = "st.global", [KVS_SIMT_ATOMIC_GLOBAL] = "atom.global",
+    [KVS_SIMT_COPY] = "cp.async",          [KVS_SIMT_LOAD_SHARED] = "ld.shared",
+    [KVS_SIMT_STORE_SHARED] = "st.shared", [KVS_SIMT_LDMATRIX] = "ldmatrix",
 };
 
 enum { HAND_OVER_AT = 4096, NONE = -1 };
@@ -22,6 +21,7 @@ struct kvs_simt_group {
     uint32_t mask;
     int next; /* of the same place: its next occurrence */
     uint64_t address[KVS_SIMT_LANES];
+    uint32_t to[KVS_SIMT_LANES];
 };
 
 /* A place of the source during one grouping. */
@@ -42,11 +42,11 @@ static void *grown(kvs_simt_lane *lane, void *memory, size_t *capacity, size_t w
     return moved;
 }
 
-void kvs_simt_log(kvs_simt_lane *lane, kvs_simt_kind kind, uint64_t address, uint32_t width, kvs_simt_place place) {
+void kvs_simt_log(kvs_simt_lane *lane, const kvs_simt_entry *entry) {
     size_t capacity = lane->log_capacity;
     lane->log = grown(lane, lane->log, &capacity, (size_t)lane->log_count + 1, sizeof *lane->log);
     lane->log_capacity = (uint32_t)capacity;
-    lane->log[lane->log_count++] = (kvs_simt_entry){place, address, (uint32_t)kind, width};
+    lane->log[lane->log_count++] = *entry;
 }
 
 static int same_site(const kvs_simt_entry *a, const kvs_simt_entry *b) {
@@ -69,6 +69,7 @@ static kvs_simt_request *new_request(kvs_simt_warp *warp, const kvs_simt_entry *
     request->warp = warp->number;
     request->block = worker->block;
     memset(request->address, 0, sizeof request->address);
+    memset(request->to, 0, sizeof request->to);
     return request;
 }
 
@@ -89,6 +90,7 @@ static int group_alike(kvs_simt_warp *warp) {
             if (warp->lanes[l].log_count == 0) continue;
             request->mask |= 1u << l;
             request->address[l] = warp->lanes[l].log[i].address;
+            request->to[l] = warp->lanes[l].log[i].to;
         }
     }
     return 1;
@@ -123,6 +125,7 @@ static int add_access(kvs_simt_recorder *r, struct kvs_simt_site *site, uint32_t
     site->cursor = group;
     r->groups[group].mask |= 1u << lane;
     r->groups[group].address[lane] = entry->address;
+    r->groups[group].to[lane] = entry->to;
     return groups;
 }
 
@@ -142,8 +145,11 @@ static void group_apart(kvs_simt_warp *warp) {
     for (int g = 0; g < groups; g++) {
         kvs_simt_request *request = new_request(warp, &r->groups[g].first);
         request->mask = r->groups[g].mask;
-        for (uint32_t l = 0; l < KVS_SIMT_LANES; l++)
-            if (request->mask >> l & 1) request->address[l] = r->groups[g].address[l];
+        for (uint32_t l = 0; l < KVS_SIMT_LANES; l++) {
+            if (!(request->mask >> l & 1)) continue;
+            request->address[l] = r->groups[g].address[l];
+            request->to[l] = r->groups[g].to[l];
+        }
     }
 }
 

@@ -53,8 +53,7 @@ typedef enum kvs_simt_kind {
     KVS_SIMT_LOAD_GLOBAL_NC,
     KVS_SIMT_STORE_GLOBAL,
     KVS_SIMT_ATOMIC_GLOBAL,
-    KVS_SIMT_COPY_GLOBAL, /* the global side of an asynchronous copy */
-    KVS_SIMT_COPY_SHARED, /* and its shared side */
+    KVS_SIMT_COPY, /* asynchronous, from global to shared memory */
     KVS_SIMT_LOAD_SHARED,
     KVS_SIMT_STORE_SHARED,
     KVS_SIMT_LDMATRIX, /* 16 bytes a lane: one row each; lanes 8i..8i+7 are one matrix */
@@ -73,6 +72,7 @@ typedef struct kvs_simt_request {
     uint32_t warp;
     uint64_t block;
     uint64_t address[KVS_SIMT_LANES]; /* of active lanes: global as registered, shared from the block's first byte */
+    uint32_t to[KVS_SIMT_LANES];      /* KVS_SIMT_COPY: where in shared memory */
 } kvs_simt_request;
 
 /* Gets requests in program order of each warp; blocks come in any order. Called by one thread at a time. */

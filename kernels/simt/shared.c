@@ -124,11 +124,9 @@ enum { COPY_BYTES = 16 };
 void kvs_simt_copy_begin(void *shared, const void *global, kvs_simt_place place) {
     kvs_simt_lane *lane = kvs_simt_lane_self();
     kvs_simt_worker *worker = lane->warp->worker;
-    if (lane->thread.watched) kvs_simt_touch(KVS_SIMT_COPY_GLOBAL, global, COPY_BYTES, place);
+    uint32_t to = (uint32_t)((uintptr_t)shared - (uintptr_t)worker->shared);
+    if (lane->thread.watched) kvs_simt_touch_copy(KVS_SIMT_COPY, global, COPY_BYTES, to, place);
     if (!worker->grid->options.unchecked) check(lane, shared, COPY_BYTES, BEGIN_COPY, place);
-    if (worker->recording)
-        kvs_simt_log(lane, KVS_SIMT_COPY_SHARED, (uint64_t)((uintptr_t)shared - (uintptr_t)worker->shared), COPY_BYTES,
-                     place);
     if (lane->copy_count == lane->copy_capacity) {
         uint32_t capacity = lane->copy_capacity > 0 ? 2 * lane->copy_capacity : 64;
         kvs_simt_copy *copies = realloc(lane->copies, capacity * sizeof *copies);

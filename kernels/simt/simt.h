@@ -22,10 +22,12 @@
  *
  *   KVS_KERNEL(max_threads, min_blocks) name(...)    a kernel, with the bounds that the compiler allots registers for
  *   KVS_DEVICE                                       a force-inlined function of the kernel side
- *   KVS_SHARED                                       unsigned char *: this block's dynamic shared memory, 128-byte
- * aligned threadIdx, blockIdx, blockDim, gridDim, dim3     as in CUDA int kvs_launch(kernel, dim3 grid, dim3 block,
- * size_t shared_bytes, kvs_stream, args...) 0, or an error that kvs_launch_text explains KVS_BACKEND(name) name_cuda or
- * name_simt: both builds link into one program */
+ *   KVS_SHARED                                       unsigned char *: dynamic shared memory, 128-byte aligned
+ *   threadIdx, blockIdx, blockDim, gridDim, dim3     as in CUDA
+ *   int kvs_launch(kernel, dim3 grid, dim3 block, size_t shared_bytes, kvs_stream, args...)
+ *                                                    0, or an error that kvs_launch_text(error) explains
+ *   KVS_BACKEND(name)                                name_cuda or name_simt: both builds link into one program
+ */
 #ifndef KVS_KERNELS_SIMT_SIMT_H
 #define KVS_KERNELS_SIMT_SIMT_H
 

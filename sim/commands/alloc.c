@@ -17,8 +17,6 @@ static const kvs_option options[] = {
      "of REQUESTS: mooncake, azure, burstgpt, jsonl; otherwise guessed"},
     {"generate", KVS_OPTION_INT, offsetof(settings, generate), "N", "0", 0, 1e8,
      "N synthetic requests with shared prefixes in place of REQUESTS"},
-    {"block-tokens", KVS_OPTION_INT, offsetof(settings, block_tokens), "N", "16", 1, 1 << 20,
-     "tokens an id of a jsonl trace covers"},
     {"memory", KVS_OPTION_TEXT, offsetof(settings, memory), "BYTES,...", NULL, 0, 0,
      "for the cache, such as 20GiB,40GiB; otherwise what the device has beside the weights"},
     {"allocator", KVS_OPTION_LIST, offsetof(settings, allocators), "NAME", NULL, 0, 0,
@@ -46,7 +44,7 @@ static kvs_status load(const settings *s, const kvs_texts *operands, kvs_request
     if (s->generate > 0) return kvs_requests_generate(s->generate, (uint64_t)s->common.seed, requests, error);
     if (s->format != NULL && (format = kvs_request_format_find(s->format)) == NULL)
         return kvs_fail(error, KVS_USAGE, "--format", s->format, "unknown; one of mooncake, azure, burstgpt, jsonl");
-    kvs_request_options reading = {.skip_bad = s->engine.skip_bad, .block_tokens = (int)s->block_tokens};
+    kvs_request_options reading = {.skip_bad = s->engine.skip_bad, .block_tokens = (int)s->engine.block_tokens};
     return kvs_requests_load(operands->texts[0], format, reading, requests, error);
 }
 

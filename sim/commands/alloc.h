@@ -11,7 +11,7 @@ typedef struct kvs_alloc_settings {
     const char *format, *capacities, *partial, *memory, *output;
     kvs_texts allocators;
     int sequential, series;
-    int64_t repeat, block_tokens, generate, max_tokens;
+    int64_t repeat, generate, max_tokens;
 } kvs_alloc_settings;
 
 /* kvscope alloc --sequential on a loaded trace. */

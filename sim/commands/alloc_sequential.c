@@ -103,18 +103,15 @@ static kvs_status read_options(const kvs_alloc_settings *s, const kvs_requests *
                                kvs_sequential_options *options, kvs_error *error) {
     static const char *const partials[] = {"count", "drop", NULL};
     static const char *const orders[] = {"v019", "may2026", NULL};
-    static const char *const switches[] = {"off", "on", NULL};
-    int partial, order, caching;
+    int partial, order;
     KVS_TRY(kvs_choose("--partial-hash", s->partial, partials, &partial, error));
     KVS_TRY(kvs_choose("--free-order", s->engine.free_order, orders, &order, error));
-    KVS_TRY(kvs_choose("--caching", s->engine.caching, switches, &caching, error));
-    int page = s->engine.page_tokens > 0    ? (int)s->engine.page_tokens
-               : requests->block_tokens > 0 ? requests->block_tokens
-                                            : 16;
+    int page = kvs_engine_page_tokens(&s->engine);
+    if (page == 0) page = requests->block_tokens > 0 ? requests->block_tokens : 16;
     *options = (kvs_sequential_options){.page_tokens = page,
                                         .partial = (kvs_partial_page)partial,
                                         .order = (kvs_free_order)order,
-                                        .caching = caching,
+                                        .caching = s->engine.caching,
                                         .check = s->engine.check,
                                         .repeat = (int)s->repeat};
     return KVS_OK;

@@ -82,14 +82,14 @@ static kvs_status run_with(const sweep *w, const cell *c, const kvs_geometry *ge
     kvs_allocator_options options = {.memory_bytes = c->memory_bytes,
                                      .blocks = s->engine.num_blocks,
                                      .max_tokens = s->max_tokens > 0 ? s->max_tokens : w->longest,
-                                     .caching = w->setup.caching,
+                                     .caching = s->engine.caching,
                                      .order = w->setup.order,
                                      .watermark = s->engine.watermark};
     kvs_allocator allocator;
     if (options.blocks > 0) options.memory_bytes = (double)options.blocks * geometry->page_bytes;
     KVS_TRY(kvs_allocator_open(c->allocator, geometry, keys, options, &allocator, error));
-    kvs_status status = kvs_engine_run(w->requests, &allocator, kvs_engine_settings_options(&s->engine, &w->setup),
-                                       clock, run, NULL, error);
+    kvs_status status =
+        kvs_engine_run(w->requests, &allocator, kvs_engine_settings_options(&s->engine), clock, run, NULL, error);
     kvs_allocator_close(&allocator);
     return status;
 }
@@ -99,7 +99,7 @@ static kvs_status run_cell(const sweep *w, const cell *c, kvs_occupancy_run *run
     kvs_geometry geometry;
     kvs_page_keys keys;
     kvs_step_model model;
-    KVS_TRY(kvs_geometry_of(c->scheme, &w->setup.shape, (int)s->page_tokens, &geometry, error));
+    KVS_TRY(kvs_geometry_of(c->scheme, &w->setup.shape, kvs_engine_page_tokens(s), &geometry, error));
     KVS_TRY(kvs_engine_step_model(s, &w->setup, c->scheme, &model, NULL, error));
     KVS_TRY(kvs_page_keys_create(&keys, w->requests, geometry.page_tokens, geometry.first_token, error));
     kvs_status status = run_with(w, c, &geometry, &keys, (kvs_clock){kvs_step_seconds, &model}, run, error);

@@ -13,10 +13,9 @@ extern const kvs_command kvs_command_list;
 extern const kvs_command kvs_command_plot;
 extern const kvs_command kvs_command_record;
 extern const kvs_command kvs_command_replay;
+extern const kvs_command kvs_command_serve;
 extern const kvs_command kvs_command_sweep;
 
-/* One a line, so that two new ones do not conflict. */
-/* clang-format off */
 /* One a line, so that two new ones do not conflict. */
 // clang-format off
 const kvs_command *const kvs_commands[] = {
@@ -32,6 +31,7 @@ const kvs_command *const kvs_commands[] = {
     &kvs_command_plot,
     &kvs_command_record,
     &kvs_command_replay,
+    &kvs_command_serve,
     &kvs_command_sweep,
     NULL,
 };

@@ -20,12 +20,9 @@ kvs_status kvs_choose(const char *option, const char *text, const char *const *w
 
 kvs_status kvs_engine_setup_get(const kvs_engine_settings *s, kvs_engine_setup *setup, kvs_error *error) {
     static const char *const orders[] = {"v019", "may2026", NULL};
-    static const char *const switches[] = {"off", "on", NULL};
     int order;
     *setup = (kvs_engine_setup){0};
     KVS_TRY(kvs_choose("--free-order", s->free_order, orders, &order, error));
-    KVS_TRY(kvs_choose("--caching", s->caching, switches, &setup->caching, error));
-    KVS_TRY(kvs_choose("--reserve-full-input", s->reserve, switches, &setup->reserve, error));
     setup->order = (kvs_free_order)order;
     KVS_TRY(kvs_model_shape_get(s->model_shape, &setup->shape, error));
     KVS_TRY(kvs_device_get(s->device, &setup->device, error));
@@ -40,10 +37,14 @@ kvs_status kvs_engine_setup_memory(const kvs_engine_setup *setup, const kvs_engi
                     kvs_weight_bytes(&setup->shape) / 1e9, s->utilization, setup->device.memory_bytes / 1e9);
 }
 
-kvs_engine_options kvs_engine_settings_options(const kvs_engine_settings *s, const kvs_engine_setup *setup) {
+int kvs_engine_page_tokens(const kvs_engine_settings *s) {
+    return (int)(s->page_tokens > 0 ? s->page_tokens : s->block_tokens);
+}
+
+kvs_engine_options kvs_engine_settings_options(const kvs_engine_settings *s) {
     return (kvs_engine_options){.max_batched_tokens = s->max_batched_tokens,
                                 .max_seqs = s->max_seqs,
-                                .reserve_full_input = setup->reserve,
+                                .reserve_full_input = s->reserve,
                                 .skip_bad = s->skip_bad,
                                 .check = s->check,
                                 .max_samples = 2048};
@@ -132,9 +133,9 @@ void kvs_engine_settings_text(const kvs_engine_settings *s, char *text, size_t t
     int used =
         snprintf(text, text_bytes,
                  "page_tokens=%lld num_blocks=%lld max_batched_tokens=%lld max_seqs=%lld watermark=%.17g "
-                 "reserve_full_input=%s free_order=%s caching=%s weight_efficiency=%.17g "
+                 "reserve_full_input=%d free_order=%s caching=%d weight_efficiency=%.17g "
                  "compute_efficiency=%.17g overhead_ms=%.17g step_ms=%.17g skip_bad=%d kernels=%s kv_efficiency=",
-                 (long long)s->page_tokens, (long long)s->num_blocks, (long long)s->max_batched_tokens,
+                 (long long)kvs_engine_page_tokens(s), (long long)s->num_blocks, (long long)s->max_batched_tokens,
                  (long long)s->max_seqs, s->watermark, s->reserve, s->free_order, s->caching, s->weight_efficiency,
                  s->compute_efficiency, s->overhead_ms, s->step_ms, s->skip_bad, s->kernels != NULL ? s->kernels : "");
     for (int i = 0; i < s->kv_efficiency.count && used > 0 && (size_t)used < text_bytes; i++)

@@ -7,15 +7,16 @@
 #include "sim/step_time.h"
 
 typedef struct kvs_engine_settings {
-    const char *model_shape, *device, *free_order, *caching, *reserve, *kernels;
+    const char *model_shape, *device, *free_order, *kernels;
     kvs_texts schemes, kv_efficiency;
-    int64_t page_tokens, num_blocks, max_batched_tokens, max_seqs;
+    int64_t page_tokens, block_tokens, num_blocks, max_batched_tokens, max_seqs;
     double watermark, utilization, weight_efficiency, compute_efficiency, overhead_ms, step_ms;
-    int skip_bad, check;
+    int caching, reserve, skip_bad, check;
 } kvs_engine_settings;
 
 /* The rows of an option table; `at` is offsetof(settings, engine). */
 #define KVS_ENGINE_AT(member) (KVS_ENGINE_BASE + offsetof(kvs_engine_settings, member))
+/* clang-format off: an option in two lines */
 #define KVS_ENGINE_OPTIONS                                                                                             \
     {                                                                                                                  \
         "scheme",                                                                                                      \
@@ -57,7 +58,15 @@ typedef struct kvs_engine_settings {
          "0",                                                                                                          \
          0,                                                                                                            \
          1 << 20,                                                                                                      \
-         "tokens of a page; 0: the scheme's own, or 16"},                                                              \
+         "tokens of a page; 0: --block-tokens, or the scheme's own, or 16"},                                           \
+        {"block-tokens",                                                                                               \
+         KVS_OPTION_INT,                                                                                               \
+         KVS_ENGINE_AT(block_tokens),                                                                                  \
+         "N",                                                                                                          \
+         "0",                                                                                                          \
+         0,                                                                                                            \
+         1 << 20,                                                                                                      \
+         "the same, and what an id of a jsonl trace covers (then 16 unless given)"},                                   \
         {"num-blocks",                                                                                                 \
          KVS_OPTION_INT,                                                                                               \
          KVS_ENGINE_AT(num_blocks),                                                                                    \
@@ -84,9 +93,9 @@ typedef struct kvs_engine_settings {
          1,                                                                                                            \
          "share of the pages that admission leaves free while others run"},                                            \
         {"reserve-full-input",                                                                                         \
-         KVS_OPTION_TEXT,                                                                                              \
+         KVS_OPTION_SWITCH,                                                                                            \
          KVS_ENGINE_AT(reserve),                                                                                       \
-         "on|off",                                                                                                     \
+         "[on|off]",                                                                                                   \
          "on",                                                                                                         \
          0,                                                                                                            \
          0,                                                                                                            \
@@ -99,7 +108,7 @@ typedef struct kvs_engine_settings {
          0,                                                                                                            \
          0,                                                                                                            \
          "v019: freed blocks go to the tail; may2026: to the head unless cached"},                                     \
-        {"caching", KVS_OPTION_TEXT, KVS_ENGINE_AT(caching), "on|off", "on", 0, 0, "prefix caching"},                  \
+        {"caching", KVS_OPTION_SWITCH, KVS_ENGINE_AT(caching), "[on|off]", "on", 0, 0, "prefix caching"},              \
         {"kv-efficiency",                                                                                              \
          KVS_OPTION_LIST,                                                                                              \
          KVS_ENGINE_AT(kv_efficiency),                                                                                 \
@@ -107,8 +116,7 @@ typedef struct kvs_engine_settings {
          NULL,                                                                                                         \
          0,                                                                                                            \
          0,                                                                                                            \
-         "share of the bandwidth that reading the cache reaches, of all schemes or of S (0.8 in full precision, "      \
-         "0.5 quantized)"},                                                                                            \
+         "share of the bandwidth at which the cache (of S) is read; else 0.8 in full precision, 0.5 quantized"},       \
         {"kernels",                                                                                                    \
          KVS_OPTION_TEXT,                                                                                              \
          KVS_ENGINE_AT(kernels),                                                                                       \
@@ -124,7 +132,7 @@ typedef struct kvs_engine_settings {
          "0.8",                                                                                                        \
          0.001,                                                                                                        \
          1,                                                                                                            \
-         "share of the bandwidth that reading the weights reaches"},                                                   \
+         "share of the bandwidth at which the weights are read"},                                                      \
         {"compute-efficiency",                                                                                         \
          KVS_OPTION_REAL,                                                                                              \
          KVS_ENGINE_AT(compute_efficiency),                                                                            \
@@ -161,13 +169,13 @@ typedef struct kvs_engine_settings {
         "check-invariants", KVS_OPTION_FLAG, KVS_ENGINE_AT(check), NULL, NULL, 0, 0,                                   \
             "verify the allocator after every event (slow)"                                                            \
     }
+/* clang-format on */
 
 /* The settings resolved. */
 typedef struct kvs_engine_setup {
     kvs_model_shape shape;
     kvs_device device;
     kvs_free_order order;
-    int caching, reserve;
     double cache_bytes; /* of the device, left beside the weights; may be negative */
 } kvs_engine_setup;
 
@@ -178,7 +186,10 @@ KVS_MUST_CHECK kvs_status kvs_engine_setup_get(const kvs_engine_settings *settin
 KVS_MUST_CHECK kvs_status kvs_engine_setup_memory(const kvs_engine_setup *setup, const kvs_engine_settings *settings,
                                                   kvs_error *error);
 
-kvs_engine_options kvs_engine_settings_options(const kvs_engine_settings *settings, const kvs_engine_setup *setup);
+kvs_engine_options kvs_engine_settings_options(const kvs_engine_settings *settings);
+
+/* Tokens of a page as asked for; 0: the scheme decides. */
+int kvs_engine_page_tokens(const kvs_engine_settings *settings);
 
 /* The clock of one scheme. `note` (may be NULL, 128 bytes) says where its efficiency comes from. */
 KVS_MUST_CHECK kvs_status kvs_engine_step_model(const kvs_engine_settings *settings, const kvs_engine_setup *setup,

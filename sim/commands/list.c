@@ -151,7 +151,7 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
 const kvs_command kvs_command_list = {
     .name = "list",
     .arguments = "schemes|metrics|layouts",
-    .summary = "schemes, ranking metrics, layouts: what is registered, with parameters",
+    .summary = "schemes, ranking metrics, layouts, plots: what is registered, with parameters",
     .details = "A scheme is written NAME:PARAMETER=VALUE,..., for example kitty:boost=0.25,rank=range or kivi:bits=4.\n"
                "Where the default is `auto`, the meaning says what decides.\n",
     .config_bytes = sizeof(kvs_common),

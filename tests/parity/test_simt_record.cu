@@ -66,10 +66,13 @@ static void test_every_kind(void **) {
             uint64_t first;
             int64_t step; /* from thread to thread */
         } wanted[] = {
-            {KVS_SIMT_COPY_GLOBAL, 16, 0, base, 16},   {KVS_SIMT_COPY_SHARED, 16, 0, 0, 16},
-            {KVS_SIMT_LDMATRIX, 16, 4, 1008, -16},     {KVS_SIMT_STORE_GLOBAL, 2, 5, base + 1536, 4},
-            {KVS_SIMT_LOAD_GLOBAL_NC, 4, 6, base, 16}, {KVS_SIMT_ATOMIC_GLOBAL, 4, 7, base + 1536 + 256, 0},
-            {KVS_SIMT_LOAD_SHARED, 8, 8, 0, 8},        {KVS_SIMT_STORE_SHARED, 1, 10, 0, 1},
+            {KVS_SIMT_COPY, 16, 0, base, 16},
+            {KVS_SIMT_LDMATRIX, 16, 4, 1008, -16},
+            {KVS_SIMT_STORE_GLOBAL, 2, 5, base + 1536, 4},
+            {KVS_SIMT_LOAD_GLOBAL_NC, 4, 6, base, 16},
+            {KVS_SIMT_ATOMIC_GLOBAL, 4, 7, base + 1536 + 256, 0},
+            {KVS_SIMT_LOAD_SHARED, 8, 8, 0, 8},
+            {KVS_SIMT_STORE_SHARED, 1, 10, 0, 1},
             {KVS_SIMT_LOAD_GLOBAL, 16, 11, base, 16},
         };
         enum { COUNT = sizeof wanted / sizeof *wanted };
@@ -83,6 +86,8 @@ static void test_every_kind(void **) {
             check_request(q, w.kind, w.width, line_a + w.line, q.warp, 0xffffffff);
             for (uint32_t l = 0; l < 32; l++)
                 assert_int_equal(q.address[l], w.first + (uint64_t)(w.step * (int64_t)(32 * q.warp + l)));
+            for (uint32_t l = 0; l < 32; l++)
+                assert_int_equal(q.to[l], q.kind == KVS_SIMT_COPY ? 16 * (32 * q.warp + l) : 0);
             assert_string_equal(q.kernel, "every_kind");
         }
     }
