@@ -42,6 +42,7 @@ int64_t kvs_distribution_bytes(int64_t most, int exact) {
 }
 
 kvs_status kvs_distribution_add(kvs_distribution *d, const float *samples, size_t count, kvs_error *error) {
+    if (count == 0) return KVS_OK;
     for (size_t i = 0; i < count; i++) {
         d->sum += (double)samples[i];
         if (samples[i] > d->max) d->max = samples[i];

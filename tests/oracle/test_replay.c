@@ -431,6 +431,33 @@ static void traces_that_are_not_binary16(void **state) {
           .tokens = 80, .every = 7, .element = KVS_ELEMENT_BINARY32);
 }
 
+/* Threads beyond the units help inside them; the bytes stay the same. */
+static void threads_inside_a_unit(void **state) {
+    (void)state;
+    shape s = {SMALL, .query_heads = 2, .kv_heads = 1, .head_dim = 32, .tokens = 300, .every = 1};
+    write_trace(&s);
+    kvs_error error;
+    kvs_trace *trace;
+    kvs_scheme *scheme;
+    kvs_errors found[2];
+    kvs_replay_options options = {.seed = 5, .quiet = 1};
+    assert_int_equal(kvs_backend_find("cpu", &options.backend, &error), KVS_OK);
+    assert_int_equal(kvs_trace_open(path, &trace, &error), KVS_OK);
+    assert_int_equal(kvs_replay_open_schemes(specs + 3, 1, s.head_dim, NULL, &scheme, &error), KVS_OK);
+    for (int i = 0; i < 2; i++) {
+        kvs_result result = {0};
+        options.threads = i ? 9 : 1;
+        assert_int_equal(kvs_replay(trace, (const kvs_scheme *const *)&scheme, 1, &options, NULL, &result, &error),
+                         KVS_OK);
+        found[i] = result.errors;
+        kvs_result_clear(&result);
+    }
+    assert_memory_equal(&found[0], &found[1], sizeof found[0]);
+    assert_true(found[0].attention_kl.mean > 1e-6);
+    kvs_scheme_close(scheme);
+    kvs_trace_close(trace);
+}
+
 static void traces_without_queries(void **state) {
     (void)state;
     SHAPE(SMALL, .query_heads = 2, .kv_heads = 1, .head_dim = 16, .tokens = 100, .every = 0);
@@ -457,6 +484,7 @@ int main(void) {
         cmocka_unit_test(prompts_in_full_precision),
         cmocka_unit_test(late_positions),
         cmocka_unit_test(traces_that_are_not_binary16),
+        cmocka_unit_test(threads_inside_a_unit),
         cmocka_unit_test(traces_without_queries),
     };
     return cmocka_run_group_tests_name("replay", tests, set_up, tear_down);
