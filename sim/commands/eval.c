@@ -1,184 +1,121 @@
-/* eval.c: kvscope eval: closed-loop accuracy of schemes, as a table or as JSON. */
-#include <cjson/cJSON.h>
+/* eval.c: kvscope eval: closed-loop accuracy of schemes. */
 #include <math.h>
 #include <omp.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/progress.h"
-#include "core/version.h"
-#include "sim/command.h"
-#include "sim/model/evaluate.h"
+#include "sim/commands/eval.h"
 #include "sim/model/speed.h"
 
-typedef struct settings {
-    kvs_common common;
-    const char *model, *tokens;
-    kvs_texts schemes;
-    int64_t window, windows, prompt;
-    int speed;
-} settings;
-
 static const kvs_option options[] = {
-    {"model", KVS_OPTION_TEXT, offsetof(settings, model), "DIR", NULL, 0, 0, "a Hugging Face directory"},
-    {"tokens", KVS_OPTION_TEXT, offsetof(settings, tokens), "FILE", NULL, 0, 0, "HDF5 file with token_ids"},
-    {"scheme", KVS_OPTION_LIST, offsetof(settings, schemes), "S", NULL, 0, 0, "name:key=value,...; may be repeated"},
-    {"window", KVS_OPTION_INT, offsetof(settings, window), "N", "2048", 2, 1 << 24, "tokens of a window"},
-    {"windows", KVS_OPTION_INT, offsetof(settings, windows), "N", "0", 0, 1 << 24, "windows at most; 0: all"},
-    {"prompt-exact", KVS_OPTION_INT, offsetof(settings, prompt), "N", "0", 0, 1 << 24,
+    {"model", KVS_OPTION_TEXT, offsetof(eval_settings, model), "DIR", NULL, 0, 0, "a Hugging Face directory"},
+    {"tokens", KVS_OPTION_TEXT, offsetof(eval_settings, tokens), "FILE", NULL, 0, 0, "HDF5 file with token_ids"},
+    {"scheme", KVS_OPTION_LIST, offsetof(eval_settings, schemes), "S", NULL, 0, 0,
+     "name:key=value,...; may be repeated"},
+    {"window", KVS_OPTION_INT, offsetof(eval_settings, window), "N", "2048", 2, 1 << 24, "tokens of a window"},
+    {"windows", KVS_OPTION_INT, offsetof(eval_settings, windows), "N", "0", 0, 1 << 24, "windows at most; 0: all"},
+    {"prompt-exact", KVS_OPTION_INT, offsetof(eval_settings, prompt), "N", "0", 0, 1 << 24,
      "the first N tokens of a window are a prompt, exact within"},
-    {"speed", KVS_OPTION_FLAG, offsetof(settings, speed), NULL, NULL, 0, 0,
+    {"generate", KVS_OPTION_INT, offsetof(eval_settings, generate), "N", "0", 0, 1 << 20,
+     "also generate N tokens greedily behind each prompt and compare"},
+    {"prompts", KVS_OPTION_INT, offsetof(eval_settings, prompts), "N", "8", 1, 1 << 20, "prompts, taken evenly"},
+    {"prompt-tokens", KVS_OPTION_INT, offsetof(eval_settings, prompt_tokens), "N", "1024", 1, 1 << 24, "of each"},
+    {"task", KVS_OPTION_LIST, offsetof(eval_settings, tasks), "T", NULL, 0, 0,
+     "also score a task, copy or retrieve, in contexts of a window; may be repeated"},
+    {"distances", KVS_OPTION_TEXT, offsetof(eval_settings, distances), "LIST", "128,512,1024,1900", 0, 0,
+     "tokens between what a task asks for and its answer"},
+    {"samples", KVS_OPTION_INT, offsetof(eval_settings, samples), "N", "16", 1, 1 << 20, "of a task at each distance"},
+    {"speed", KVS_OPTION_FLAG, offsetof(eval_settings, speed), NULL, NULL, 0, 0,
      "also measure the BLAS library at the pass's sizes"},
     {NULL, KVS_OPTION_FLAG, 0, NULL, NULL, 0, 0, NULL},
 };
 
-typedef struct run_data {
-    const settings *settings;
-    kvs_model *model;
-    kvs_tokens tokens;
-    kvs_scheme **schemes;
-    int count;
-    kvs_evaluation evaluation;
-    double blas_rate; /* NaN: not measured */
-} run_data;
-
-/* --- output --------------------------------------------------------------------------------------------------------
- */
-
-/* Operations a second of the full-precision passes. */
-static double forward_rate(const run_data *d) {
-    double once = kvs_model_operations(&d->model->config, (int)d->settings->window, 0);
-    return once * d->evaluation.windows / d->evaluation.full.seconds;
-}
-
-static void add_number(cJSON *to, const char *name, double value) {
-    if (isfinite(value))
-        cJSON_AddNumberToObject(to, name, value);
-    else
-        cJSON_AddNullToObject(to, name);
-}
-
-static void add_bins(cJSON *to, const char *name, const double *values) {
-    cJSON *list = cJSON_AddArrayToObject(to, name);
-    for (int i = 0; i < KVS_EVAL_BINS; i++)
-        cJSON_AddItemToArray(list, isfinite(values[i]) ? cJSON_CreateNumber(values[i]) : cJSON_CreateNull());
-}
-
-static cJSON *score_json(const kvs_eval_score *score, const char *scheme) {
-    cJSON *one = cJSON_CreateObject();
-    if (scheme != NULL) cJSON_AddStringToObject(one, "scheme", scheme);
-    cJSON_AddNumberToObject(one, "tokens", (double)score->predictions);
-    add_number(one, "loss_nats_per_token", score->loss);
-    add_number(one, "loss_stderr", score->loss_stderr);
-    add_number(one, "perplexity", exp(score->loss));
-    add_number(one, "top1_accuracy", score->top1_accuracy);
-    if (scheme != NULL) {
-        add_number(one, "perplexity_ratio", exp(score->difference));
-        add_number(one, "loss_difference", score->difference);
-        add_number(one, "loss_difference_stderr", score->difference_stderr);
-        add_number(one, "top1_agreement", score->top1_agreement);
-        add_number(one, "kl_mean", score->kl_mean);
-        add_bins(one, "kl_by_position", score->kl_bins);
-        add_bins(one, "top1_agreement_by_position", score->top1_bins);
-        cJSON *bits = cJSON_AddObjectToObject(one, "bits");
-        add_number(bits, "payload", score->bits.payload);
-        add_number(bits, "metadata", score->bits.metadata);
-        add_number(bits, "residual", score->bits.residual);
-        add_number(bits, "padding", score->bits.padding);
-        add_number(bits, "effective", kvs_bits_sum(score->bits));
-    }
-    add_number(one, "seconds", score->seconds);
-    return one;
-}
-
-static kvs_status print_json(const run_data *d, kvs_error *error) {
-    cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "command", "eval");
-    cJSON_AddStringToObject(root, "version", KVS_VERSION);
-    cJSON_AddStringToObject(root, "command_line", kvs_command_line());
-    cJSON_AddStringToObject(root, "model", d->model->config.name);
-    cJSON_AddStringToObject(root, "model_family", d->model->config.family);
-    cJSON_AddNumberToObject(root, "parameters", (double)d->model->parameters);
-    cJSON_AddStringToObject(root, "tokens_file", d->settings->tokens);
-    cJSON_AddNumberToObject(root, "documents", d->tokens.documents);
-    cJSON_AddNumberToObject(root, "windows", d->evaluation.windows);
-    cJSON_AddNumberToObject(root, "window_tokens", (double)d->settings->window);
-    cJSON_AddNumberToObject(root, "prompt_tokens", (double)d->settings->prompt);
-    cJSON_AddItemToObject(root, "full_precision", score_json(&d->evaluation.full, NULL));
-    cJSON *speed = cJSON_AddObjectToObject(root, "speed");
-    add_number(speed, "tokens_per_s",
-               (double)d->evaluation.windows * (double)d->settings->window / d->evaluation.full.seconds);
-    add_number(speed, "forward_flops_per_s", forward_rate(d));
-    add_number(speed, "blas_flops_per_s", d->blas_rate);
-    add_number(speed, "fraction_of_blas", forward_rate(d) / d->blas_rate);
-    add_number(speed, "logit_seconds", d->evaluation.logit_seconds);
-    cJSON *results = cJSON_AddArrayToObject(root, "results");
-    for (int i = 0; i < d->count; i++)
-        cJSON_AddItemToArray(results, score_json(&d->evaluation.schemes[i], d->schemes[i]->spec));
-    char *text = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (text == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
-    puts(text);
-    cJSON_free(text);
-    return KVS_OK;
-}
-
-static void print_row(const char *name, const kvs_eval_score *s, int full) {
-    char spread[32] = "-"; /* one document has none */
-    if (isfinite(s->loss_stderr)) snprintf(spread, sizeof spread, "%.4f", s->loss_stderr);
-    printf("%-44s %9.6f %8s %9.4f", name, s->loss, spread, exp(s->loss));
-    if (full)
-        printf(" %9s %8s %10s %9s\n", "", "", "", "");
-    else
-        printf(" %9.5f %8.4f %10.3g %9.3f\n", exp(s->difference), s->top1_agreement, s->kl_mean, kvs_bits_sum(s->bits));
-}
-
-static void print_table(const run_data *d) {
-    const kvs_evaluation *e = &d->evaluation;
-    printf("%s: %d windows of %lld tokens, %lld predictions, %.0f tokens/s\n", d->model->config.name, e->windows,
-           (long long)d->settings->window, (long long)e->full.predictions,
-           (double)e->windows * (double)d->settings->window / e->full.seconds);
-    if (isfinite(d->blas_rate))
-        printf("forward pass %.1f GFLOP/s, %.0f %% of the BLAS library's %.1f at these sizes\n", forward_rate(d) / 1e9,
-               100 * forward_rate(d) / d->blas_rate, d->blas_rate / 1e9);
-    printf("%-44s %9s %8s %9s %9s %8s %10s %9s\n", "scheme", "loss", "+-", "ppl", "ppl ratio", "top-1 =", "KL",
-           "bits/elem");
-    print_row("full precision", &e->full, 1);
-    for (int i = 0; i < d->count; i++) print_row(d->schemes[i]->spec, &e->schemes[i], 0);
-}
-
 /* --- running -------------------------------------------------------------------------------------------------------
  */
 
-static kvs_status open_all(run_data *d, kvs_error *error) {
-    const settings *s = d->settings;
+/* "128,512" */
+static kvs_status parse_distances(const char *text, int *distances, int *count, kvs_error *error) {
+    for (*count = 0; text != NULL; (*count)++) {
+        char *end;
+        long distance = strtol(text, &end, 10);
+        if (end == text || (*end != ',' && *end != '\0') || distance < 1 || distance > 1 << 24 ||
+            *count == EVAL_DISTANCES)
+            return kvs_fail(error, KVS_USAGE, "--distances", NULL, "must be up to %d numbers of tokens, as 128,512",
+                            EVAL_DISTANCES);
+        distances[*count] = (int)distance;
+        text = *end == ',' ? end + 1 : NULL;
+    }
+    return KVS_OK;
+}
+
+static kvs_status open_all(eval_data *d, kvs_error *error) {
+    const eval_settings *s = d->settings;
+    int runs = s->schemes.count + 1;
+    KVS_TRY(parse_distances(s->distances, d->distances, &d->distances_count, error));
+    for (int i = 0; i < s->tasks.count; i++)
+        if (kvs_task_find(s->tasks.texts[i]) == NULL)
+            return kvs_fail(error, KVS_USAGE, "--task", s->tasks.texts[i], "unknown task; known: copy, retrieve");
     KVS_TRY(kvs_model_open(s->model, &d->model, error));
     KVS_TRY(kvs_tokens_read(s->tokens, &d->tokens, error));
-    d->schemes = calloc((size_t)s->schemes.count + 1, sizeof *d->schemes);
-    if (d->schemes == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    if (s->tasks.count > 0) KVS_TRY(kvs_tokenizer_open(s->model, &d->tokenizer, error));
+    d->schemes = calloc((size_t)runs, sizeof *d->schemes);
+    d->agreements = calloc((size_t)runs, sizeof *d->agreements);
+    d->scores = calloc((size_t)(s->tasks.count * d->distances_count * runs) + 1, sizeof *d->scores);
+    if (d->schemes == NULL || d->agreements == NULL || d->scores == NULL)
+        return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     for (; d->count < s->schemes.count; d->count++)
         KVS_TRY(kvs_scheme_open(s->schemes.texts[d->count], d->model->config.head_dim, &d->schemes[d->count], error));
     return KVS_OK;
 }
 
-static kvs_status evaluate(run_data *d, kvs_error *error) {
-    const settings *s = d->settings;
-    KVS_TRY(open_all(d, error));
+static kvs_status run_text(eval_data *d, kvs_error *error) {
+    const eval_settings *s = d->settings;
     kvs_eval_options how = {.window_tokens = (int)s->window,
                             .max_windows = (int)s->windows,
                             .prompt_tokens = (int)s->prompt,
                             .seed = (uint64_t)s->common.seed,
                             .quiet = s->common.quiet};
     if (s->speed) KVS_TRY(kvs_blas_rate(&d->model->config, how.window_tokens, &d->blas_rate, error));
-    KVS_TRY(kvs_evaluate(d->model, &d->tokens, d->schemes, d->count, &how, &d->evaluation, error));
-    if (s->common.json) return print_json(d, error);
-    if (!s->common.quiet) print_table(d);
+    return kvs_evaluate(d->model, &d->tokens, d->schemes, d->count, &how, &d->evaluation, error);
+}
+
+static kvs_status run_generation(eval_data *d, kvs_error *error) {
+    const eval_settings *s = d->settings;
+    kvs_agreement_options how = {.prompts = (int)s->prompts,
+                                 .prompt_tokens = (int)s->prompt_tokens,
+                                 .generate = (int)s->generate,
+                                 .prompt_exact = s->prompt > 0,
+                                 .seed = (uint64_t)s->common.seed,
+                                 .quiet = s->common.quiet};
+    if (s->speed) d->read_rate = kvs_read_rate(d->model->memory, d->model->parameters);
+    return kvs_agreement_run(d->model, &d->tokens, d->schemes, d->count, &how, d->agreements, error);
+}
+
+static kvs_status run_tasks(eval_data *d, kvs_error *error) {
+    const eval_settings *s = d->settings;
+    kvs_task_options how = {.context = (int)s->window,
+                            .samples = (int)s->samples,
+                            .distances = d->distances,
+                            .distances_count = d->distances_count,
+                            .seed = (uint64_t)s->common.seed,
+                            .quiet = s->common.quiet};
+    for (int i = 0; i < s->tasks.count; i++)
+        KVS_TRY(kvs_task_run(d->model, d->tokenizer, &d->tokens, kvs_task_find(s->tasks.texts[i]), d->schemes, d->count,
+                             &how, d->scores + i * d->distances_count * (d->count + 1), error));
     return KVS_OK;
+}
+
+static kvs_status evaluate(eval_data *d, kvs_error *error) {
+    KVS_TRY(open_all(d, error));
+    KVS_TRY(run_text(d, error));
+    if (d->settings->generate > 0) KVS_TRY(run_generation(d, error));
+    KVS_TRY(run_tasks(d, error));
+    return eval_print(d, error);
 }
 
 static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *error) {
     (void)operands;
-    const settings *s = config;
+    const eval_settings *s = config;
     if (s->model == NULL || s->tokens == NULL)
         return kvs_fail(error, KVS_USAGE, s->model == NULL ? "--model" : "--tokens", NULL, "is needed");
     if (s->prompt > s->window)
@@ -186,11 +123,14 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
                         (long long)s->prompt, (long long)s->window);
     omp_set_num_threads(s->common.threads > 0 ? (int)s->common.threads : omp_get_num_procs());
     kvs_interrupt_catch();
-    run_data d = {.settings = s, .blas_rate = NAN};
+    eval_data d = {.settings = s, .blas_rate = NAN, .read_rate = NAN};
     kvs_status status = evaluate(&d, error);
     kvs_evaluation_clear(&d.evaluation);
     for (int i = 0; i < d.count; i++) kvs_scheme_close(d.schemes[i]);
     free(d.schemes);
+    free(d.agreements);
+    free(d.scores);
+    kvs_tokenizer_close(d.tokenizer);
     kvs_tokens_clear(&d.tokens);
     kvs_model_close(d.model);
     return status;
@@ -200,12 +140,12 @@ const kvs_command kvs_command_eval = {
     .name = "eval",
     .arguments = "--model DIR --tokens FILE [--scheme S ...]",
     .summary = "closed loop: perplexity, next-token agreement and KL of a model with a quantized cache",
-    .details =
-        "Runs the model over the tokens in windows, teacher-forced, once in full precision and once for each\n"
-        "scheme with the cache of every layer as decoding would have left it. Example:\n"
-        "  kvscope eval --model qwen3-7m --tokens validation_tokens.h5 --scheme fp16 --scheme kitty:boost=0.25\n",
+    .details = "Runs the model over the tokens in windows, teacher-forced, once in full precision and once for each\n"
+               "scheme with the cache of every layer as decoding would have left it. Example:\n"
+               "  kvscope eval --model qwen3-7m --tokens validation_tokens.h5 --scheme fp16 --scheme kitty:boost=0.25\n"
+               "  kvscope eval --model qwen3-7m --tokens validation_tokens.h5 --windows 1 --task copy --scheme kivi\n",
     .options = options,
-    .config_bytes = sizeof(settings),
+    .config_bytes = sizeof(eval_settings),
     .min_operands = 0,
     .max_operands = 0,
     .run = run,

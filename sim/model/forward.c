@@ -13,7 +13,10 @@
 #include "sim/model/rope.h"
 #include "sim/model/vector.h"
 
-enum { ROWS = 128 }; /* tokens of one block of the matrix products with weights */
+enum {
+    ROWS = 128,               /* tokens of one block of the matrix products with weights */
+    WORTH_ATTENDING = 1 << 13 /* queries times keys from which on threads are worth waking */
+};
 
 struct kvs_session {
     const kvs_model *model;
@@ -46,14 +49,15 @@ static size_t cache_at(const kvs_session *s, int layer) {
     return (size_t)(layer % s->layers_kept) * (size_t)s->model->config.kv_heads * head_floats(s);
 }
 
-/* y[rows][n] = beta y + x[rows][k] w[n][k]^T; a single row is spread over the threads, by parts of w. */
+/* y[rows][n] = beta y + x[rows][k] w[n][k]^T; a single row is spread over the threads, by parts of w, where w is large
+ * enough to be worth waking them. */
 static void multiply(int rows, int n, int k, const float *x, const float *w, float beta, float *y) {
-    enum { PART = 256 };
+    enum { PART = 256, WORTH = 1 << 21 };
     if (rows > 1) {
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, n, k, 1.0f, x, k, w, k, beta, y, n);
         return;
     }
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if ((size_t)n * (size_t)k > WORTH)
     for (int first = 0; first < n; first += PART)
         cblas_sgemv(CblasRowMajor, CblasNoTrans, n - first < PART ? n - first : PART, k, 1.0f,
                     w + (size_t)first * (size_t)k, k, x, 1, beta, y + first, 1);
@@ -274,7 +278,7 @@ static void attend(const kvs_session *s, int index) {
     int blocks = (s->tokens + KVS_ATTENTION_ROWS - 1) / KVS_ATTENTION_ROWS, group = c->query_heads / c->kv_heads;
     const kvs_scheme *scheme = s->pass.scheme;
     float scale = (float)kvs_model_softmax_scale(c);
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) if ((size_t)s->tokens * (size_t)(s->seen + s->tokens) > WORTH_ATTENDING)
     for (int task = 0; task < blocks * c->query_heads; task++) {
         int block = blocks - 1 - task / c->query_heads, head = task % c->query_heads; /* the longest first */
         int first = block * KVS_ATTENTION_ROWS;

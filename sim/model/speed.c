@@ -71,3 +71,24 @@ kvs_status kvs_blas_rate(const kvs_model_config *c, int tokens, double *rate, kv
     *rate = operations / seconds;
     return KVS_OK;
 }
+
+double kvs_read_rate(const float *values, size_t count) {
+    enum { LANES = 64, PASSES = 20 };
+    float kept = 0;
+    double started = 0;
+    for (int pass = 0; pass <= PASSES; pass++) { /* the first one brings the pages in */
+        if (pass == 1) started = kvs_seconds();
+#pragma omp parallel reduction(+ : kept)
+        {
+            float lanes[LANES] = {0};
+#pragma omp for schedule(static)
+            for (size_t i = 0; i < count / LANES; i++)
+                for (int j = 0; j < LANES; j++) lanes[j] += values[i * LANES + (size_t)j];
+            for (int j = 0; j < LANES; j++) kept += lanes[j];
+        }
+    }
+    double seconds = kvs_seconds() - started;
+    volatile float used = kept; /* or the reading would be left out */
+    (void)used;
+    return 4.0 * (double)count * PASSES / seconds;
+}

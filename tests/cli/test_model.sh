@@ -49,7 +49,16 @@ grep -v 'second\|per_s\|command_line' "$T/one" >"$T/one.numbers"
 grep -v 'second\|per_s\|command_line' "$T/two" | cmp -s - "$T/one.numbers"
 report $? 'one thread gives the same numbers'
 
+$eval --json --windows 1 --generate 12 --prompts 2 --prompt-tokens 150 --scheme fp16 --scheme int:bits=1 >"$T/.out" \
+    2>"$T/.err" && "$PYTHON" -c 'import json, sys
+d = json.load(open(sys.argv[1])); full, fp16, low = (r["generation"] for r in [d["full_precision"], *d["results"]])
+assert full["common_prefix_tokens"] == 12 and full["equal_share"] == 1, d
+assert fp16["equal_share"] > 0.5 > low["equal_share"] and low["common_prefix_tokens"] < 12, d' "$T/.out" 2>"$T/.err"
+report $? 'generation is compared with that of full precision'
+
 fails 2 'model: is needed' 'no model' "$KVSCOPE" eval --tokens "$T/tokens.h5"
+fails 2 'task: nothing: unknown task' 'an unknown task' $eval --task nothing
+fails 2 'distances' 'distances that are none' $eval --distances 1,,2
 fails 2 'unknown scheme' 'an unknown scheme' $eval --scheme nonsense
 fails 3 'config.json: cannot be opened' 'no model there' "$KVSCOPE" eval --model "$T" --tokens "$T/tokens.h5"
 fails 3 'token id 97 is outside the vocabulary' 'a token out of range' \
@@ -79,6 +88,13 @@ tokens=$SHARED/corpus/validation_tokens.h5
 for pair in qwen3-7m:2.453232 llama-7m:2.528761; do
     model=${pair%:*} want=${pair#*:}
     numpy "$model: logits equal NumPy's" "$SHARED/models/$model" "$tokens" 1000 300
+    passes "$model: tasks" "$KVSCOPE" eval --model "$SHARED/models/$model" --tokens "$tokens" --window 300 --windows 1 \
+        --task copy --task retrieve --distances 60,150 --samples 3 --scheme int:bits=1 --json
+    "$PYTHON" -c 'import json, sys
+d = json.load(open(sys.argv[1])); full, low = (r["tasks"] for r in [d["full_precision"], *d["results"]])
+assert [(t["task"], t["distance"]) for t in full] == [(t, x) for t in ("copy", "retrieve") for x in (60, 150)], full
+assert full[0]["token_accuracy"] > 0.3 > low[0]["token_accuracy"], (full, low)' "$T/.out" 2>"$T/.err"
+    report $? "$model: it can copy in full precision and not at 1 bit"
     case $B in
     *asan*) skip "$model: loss" 'too slow under a sanitizer' && continue ;;
     esac
