@@ -18,10 +18,10 @@ static kvs_status run_prompt(const kvs_model *model, const int32_t *prompt, int 
                              int count, const kvs_agreement_options *o, int32_t *ids, kvs_agreement *sums,
                              double *seconds, kvs_error *error) {
     for (int run = 0; run <= count; run++) {
-        kvs_pass pass = {.scheme = run > 0 ? schemes[run - 1] : NULL,
-                         .prompt_tokens = o->prompt_exact ? o->prompt_tokens : 0,
-                         .seed = o->seed,
-                         .sequence = number};
+        kvs_model_pass pass = {.scheme = run > 0 ? schemes[run - 1] : NULL,
+                               .prompt_tokens = o->prompt_exact ? o->prompt_tokens : 0,
+                               .seed = o->seed,
+                               .sequence = number};
         int32_t *made_ids = run == 0 ? ids : ids + o->generate;
         int made;
         double spent;

@@ -153,7 +153,8 @@ typedef struct task_run {
 static kvs_status count_right(const task_run *t, const kvs_task_text *text, int run, int sample, int *right,
                               kvs_error *error) {
     const kvs_model_config *c = &t->model->config;
-    kvs_pass pass = {.scheme = run > 0 ? t->schemes[run - 1] : NULL, .seed = t->options->seed, .sequence = sample};
+    kvs_model_pass pass = {
+        .scheme = run > 0 ? t->schemes[run - 1] : NULL, .seed = t->options->seed, .sequence = sample};
     KVS_TRY(kvs_model_forward(t->model, &pass, text->ids, text->context, t->hidden, error));
     int first = text->context - text->answer;
     kvs_model_logits(t->model, t->hidden + (size_t)(first - 1) * (size_t)c->hidden, text->answer, t->logits);

@@ -147,7 +147,7 @@ def forward(config, weights, ids, taken=None):
 # --- the C library ----------------------------------------------------------------------------------------------------
 
 
-class Pass(ctypes.Structure):  # kvs_pass of sim/model/forward.h
+class Pass(ctypes.Structure):  # kvs_model_pass of sim/model/forward.h
     _fields_ = [
         ("scheme", ctypes.c_void_p),
         ("prompt_tokens", ctypes.c_int),
