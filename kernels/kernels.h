@@ -40,11 +40,39 @@ typedef struct kvs_dequantize_args {
     uint16_t *y;
 } kvs_dequantize_args;
 
+/* One query token per sequence. A sequence of n tokens is, in order: sink_tokens in full precision, key_pages pages of
+ * packed keys (and value_pages <= key_pages of packed values), the rest in full precision. In a full-precision layout
+ * there are no sinks and no tail: all n tokens are in pages, and key_pages and value_pages are not looked at. */
+typedef struct kvs_attention_args {
+    kvs_format format;
+    int sequences, query_heads; /* query_heads: a multiple of kv_heads, at most 16 times it */
+    float softmax_scale;
+    const uint16_t *q;                      /* [sequences][query_heads][head_dim] binary16 */
+    const int32_t *lengths;                 /* [sequences], at least 1 */
+    const int32_t *key_pages, *value_pages; /* [sequences] */
+    const int32_t *page_table;              /* [sequences][table_pages]: the block of each page */
+    int table_pages;
+    const uint8_t *tensors[2];
+    int sink_tokens;                 /* room for sinks; a shorter sequence has fewer */
+    const uint16_t *sink_k, *sink_v; /* [sequences][kv_heads][sink_tokens][head_dim] */
+    int tail_tokens;                 /* room for the rest, of values: a ring */
+    const uint16_t *tail_k, *tail_v; /* [sequences][kv_heads][tail_tokens][head_dim], token t at t % tail_tokens */
+    int splits;                      /* parts of a sequence that blocks share, at least 1 */
+    void *workspace;                 /* kvs_attention_workspace bytes, zeroed once; calls leave it ready for the next */
+    float *out;                      /* [sequences][query_heads][head_dim] */
+} kvs_attention_args;
+
+/* Bytes of workspace that args needs; and splits that fill a device of so many multiprocessors. */
+size_t kvs_attention_workspace(const kvs_attention_args *args);
+int kvs_attention_splits(const kvs_attention_args *args, int multiprocessors, int longest_tokens);
+
 typedef struct kvs_kernels {
     const char *name; /* "cuda" or "simt" */
     int (*quantize_pack_k)(const kvs_quantize_args *args, void *stream);
     int (*quantize_pack_v)(const kvs_quantize_args *args, void *stream);
     int (*dequantize)(const kvs_dequantize_args *args, void *stream);
+    int (*decode_attention)(const kvs_attention_args *args, void *stream);      /* packed layouts */
+    int (*decode_attention_fp16)(const kvs_attention_args *args, void *stream); /* full-precision layouts */
     /* bytes is a multiple of 16. */
     int (*copy)(const void *source, void *destination, int64_t bytes, void *stream);
     const char *(*text)(int error);

@@ -6,6 +6,8 @@ extern "C" {
 int KVS_BACKEND(kvs_quantize_pack_k)(const kvs_quantize_args *args, void *stream);
 int KVS_BACKEND(kvs_quantize_pack_v)(const kvs_quantize_args *args, void *stream);
 int KVS_BACKEND(kvs_dequantize)(const kvs_dequantize_args *args, void *stream);
+int KVS_BACKEND(kvs_decode_attention)(const kvs_attention_args *args, void *stream);
+int KVS_BACKEND(kvs_decode_attention_fp16)(const kvs_attention_args *args, void *stream);
 int KVS_BACKEND(kvs_copy)(const void *source, void *destination, int64_t bytes, void *stream);
 }
 
@@ -18,6 +20,8 @@ extern "C" const kvs_kernels KVS_BACKEND(kvs_kernels) = {
     KVS_BACKEND(kvs_quantize_pack_k),
     KVS_BACKEND(kvs_quantize_pack_v),
     KVS_BACKEND(kvs_dequantize),
+    KVS_BACKEND(kvs_decode_attention),
+    KVS_BACKEND(kvs_decode_attention_fp16),
     KVS_BACKEND(kvs_copy),
     text_of,
 };

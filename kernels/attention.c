@@ -1,0 +1,35 @@
+/* attention.c: the host's part of the attention kernels: how much to split, how much room that takes. */
+#include "kernels/kernels.h"
+
+enum { BLOCK_HEADS = 4, BLOCK_WARPS = 4, BLOCKS_PER_MULTIPROCESSOR = 4, MAX_SPLITS = 256 };
+
+static int64_t jobs_of(const kvs_attention_args *args) {
+    int per_kv = args->query_heads / args->format.shape.kv_heads;
+    return (int64_t)args->sequences * args->format.shape.kv_heads * ((per_kv + BLOCK_HEADS - 1) / BLOCK_HEADS);
+}
+
+size_t kvs_attention_workspace(const kvs_attention_args *args) {
+    size_t jobs = (size_t)jobs_of(args), part = (size_t)(args->format.shape.head_dim + 4) * BLOCK_HEADS * sizeof(float);
+    return (jobs * 4 + 127) / 128 * 128 + jobs * (size_t)args->splits * part;
+}
+
+/* The blocks should fill the device once (or a whole number of times), and a warp should have at least one page. */
+int kvs_attention_splits(const kvs_attention_args *args, int multiprocessors, int longest_tokens) {
+    int64_t jobs = jobs_of(args), room = (int64_t)multiprocessors * BLOCKS_PER_MULTIPROCESSOR;
+    int64_t pages = longest_tokens / args->format.shape.page_tokens;
+    if (args->format.keys == KVS_KEYS_FULL) pages = longest_tokens / 16;
+    int64_t most = (pages + BLOCK_WARPS - 1) / BLOCK_WARPS, best = 1;
+    double best_time = 1e300;
+    if (most > MAX_SPLITS) most = MAX_SPLITS;
+    for (int64_t splits = 1; splits <= most; splits++) {
+        /* Waves of blocks, each as long as its pages a warp and a fixed start that is worth about two pages. */
+        int64_t waves = (jobs * splits + room - 1) / room;
+        int64_t per_warp = (pages + splits * BLOCK_WARPS - 1) / (splits * BLOCK_WARPS);
+        double time = (double)waves * ((double)per_warp + 2.0);
+        if (time < best_time) {
+            best_time = time;
+            best = splits;
+        }
+    }
+    return (int)best;
+}

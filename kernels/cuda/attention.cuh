@@ -1,0 +1,299 @@
+/* attention.cuh: what both attention kernels share: queries, online softmax, full-precision tokens, merging.
+ *
+ * A block has one KV head of one sequence, up to four of its query heads, and one split of its tokens; its warps go
+ * their own ways and are merged at the end. The matrix instruction m16n8k16 computes scores as tokens x channels times
+ * channels x 8 columns, and outputs as channels x tokens times tokens x 8 columns. Column 2h belongs to query head h,
+ * and so does 2h + 1: there goes what rounding to binary16 left of the other operand, so that it counts with 22 bits.
+ * Lane 4g + q then holds, of head q, the scores of tokens g and g + 8 of a tile, both columns; and likewise outputs.
+ *
+ * Channels of an output tile pair (32 channels) are in the order of kernels/layouts/fragment.c: rows g, g + 8 of the
+ * first tile and of the second are 8(g/2) + g%2 + {0, 2, 4, 6}, as a lane gets them that loads 8 channels of a token.
+ */
+#ifndef KVS_KERNELS_CUDA_ATTENTION_CUH
+#define KVS_KERNELS_CUDA_ATTENTION_CUH
+
+#include "kernels/kernels.h"
+#include "kernels/simt/simt.h"
+
+enum { KVS_BLOCK_HEADS = 4 };
+
+#define KVS_LOWEST (-3.0e38f) /* below every score; differences of two are defined */
+
+/* Shared memory of the block: queries as [channel][8 columns] of binary16, then what undoes their scaling. */
+struct kvs_queries {
+    unsigned char *columns;
+    float *unscale; /* [4]: logits in units of log 2 per unit of score */
+};
+
+KVS_DEVICE kvs_queries kvs_queries_at(unsigned char *shared, int head_dim) {
+    kvs_queries queries = {shared, (float *)(shared + head_dim * 16)};
+    return queries;
+}
+
+static inline size_t kvs_queries_bytes(int head_dim) {
+    return (size_t)head_dim * 16 + 16;
+}
+
+/* A power of two. */
+KVS_DEVICE float kvs_power(int exponent) {
+    return kvs_bit_cast<float>((uint32_t)(exponent + 127) << 23);
+}
+
+/* The exponent of x >= 0: x < 2^(exponent + 1). -127 for 0. */
+KVS_DEVICE int kvs_exponent(float x) {
+    return (int)(kvs_bit_cast<uint32_t>(x) >> 23) - 127;
+}
+
+/* The heads that this block has: the first of them, and how many. */
+struct kvs_head_span {
+    int kv_head, first, count;
+};
+
+KVS_DEVICE kvs_head_span kvs_heads_of_block(const kvs_attention_args &args) {
+    int per_kv = args.query_heads / args.format.shape.kv_heads;
+    int parts = (per_kv + KVS_BLOCK_HEADS - 1) / KVS_BLOCK_HEADS;
+    int kv_head = (int)blockIdx.y / parts, part = (int)blockIdx.y % parts;
+    int left = per_kv - part * KVS_BLOCK_HEADS;
+    kvs_head_span span = {kv_head, kv_head * per_kv + part * KVS_BLOCK_HEADS,
+                          left < KVS_BLOCK_HEADS ? left : KVS_BLOCK_HEADS};
+    return span;
+}
+
+/* Scales each query by a power of two so that its largest element lies in [32, 64): exact, and nothing overflows. */
+KVS_DEVICE void kvs_load_queries(const kvs_attention_args &args, kvs_head_span span, kvs_queries queries) {
+    int head_dim = args.format.shape.head_dim, lane = (int)threadIdx.x % 32;
+    for (int h = (int)threadIdx.x / 32; h < KVS_BLOCK_HEADS; h += (int)blockDim.x / 32) {
+        const uint16_t *q = args.q + ((int64_t)blockIdx.z * args.query_heads + span.first + h) * head_dim;
+        float largest = 0.0f;
+        for (int d = lane; d < head_dim && h < span.count; d += 32)
+            largest = fmaxf(largest, fabsf(kvs_pair_low(kvs_ld_global_nc(q + d))));
+        for (int mask = 16; mask > 0; mask /= 2) largest = fmaxf(largest, kvs_shfl_xor(largest, mask));
+        int shift = largest > 0.0f ? 5 - kvs_exponent(largest) : 0;
+        for (int d = lane; d < head_dim; d += 32) {
+            float scaled = h < span.count ? kvs_pair_low(kvs_ld_global_nc(q + d)) * kvs_power(shift) : 0.0f;
+            kvs_st_shared((uint32_t *)(queries.columns + d * 16 + h * 4), kvs_pair_of(scaled, scaled));
+        }
+        if (lane == 0)
+            kvs_st_shared(queries.unscale + h, args.softmax_scale * 1.44269504088896341f * kvs_power(-shift));
+    }
+}
+
+/* --- online softmax ------------------------------------------------------------------------------------------------
+ */
+
+/* What a warp has attended so far, of the lane's head. */
+template <int head_dim> struct kvs_attended {
+    float output[head_dim / 16][4];
+    float maximum; /* of logits, in units of log 2 */
+    float sum;     /* of weights, of this lane's tokens */
+    float shift;   /* to be added to every output: sum of weight * zero, of this lane's tokens */
+    int unit;      /* outputs are in units of 2^unit, ... */
+    int odd_tiles; /* ... odd tiles of them in units of 2^(unit + odd_tiles) */
+};
+
+template <int head_dim> KVS_DEVICE void kvs_attend_nothing(kvs_attended<head_dim> &a) {
+#pragma unroll
+    for (int i = 0; i < head_dim / 16; i++)
+#pragma unroll
+        for (int r = 0; r < 4; r++) a.output[i][r] = 0.0f;
+    a.maximum = KVS_LOWEST;
+    a.sum = a.shift = 0.0f;
+    a.unit = a.odd_tiles = 0;
+}
+
+/* Makes `logits` weights, and the units those that are asked for. Masked logits are KVS_LOWEST. */
+template <int head_dim, int count>
+KVS_DEVICE void kvs_soften(kvs_attended<head_dim> &a, float (&logits)[count], int unit, int odd_tiles) {
+    float maximum = a.maximum;
+#pragma unroll
+    for (int i = 0; i < count; i++) maximum = fmaxf(maximum, logits[i]);
+    maximum = fmaxf(maximum, kvs_shfl_xor(maximum, 4));
+    maximum = fmaxf(maximum, kvs_shfl_xor(maximum, 8));
+    maximum = fmaxf(maximum, kvs_shfl_xor(maximum, 16));
+    if (kvs_any(maximum > a.maximum || unit != a.unit || odd_tiles != a.odd_tiles)) {
+        float keep = kvs_exp2(a.maximum - maximum);
+        float even = keep * kvs_power(a.unit - unit), odd = even * kvs_power(a.odd_tiles - odd_tiles);
+#pragma unroll
+        for (int i = 0; i < head_dim / 16; i++)
+#pragma unroll
+            for (int r = 0; r < 4; r++) a.output[i][r] *= i % 2 ? odd : even;
+        a.sum *= keep;
+        a.shift *= keep;
+        a.maximum = maximum;
+        a.unit = unit;
+        a.odd_tiles = odd_tiles;
+    }
+#pragma unroll
+    for (int i = 0; i < count; i++) {
+        logits[i] = logits[i] > KVS_LOWEST ? kvs_exp2(logits[i] - maximum) : 0.0f;
+        a.sum += logits[i];
+    }
+}
+
+/* A weight as the two columns of its head. */
+KVS_DEVICE uint32_t kvs_split_weight(float weight) {
+    float high = kvs_pair_low(kvs_pair_of(weight, 0.0f));
+    return kvs_pair_of(high, weight - high);
+}
+
+/* --- full-precision tokens -----------------------------------------------------------------------------------------
+ */
+
+/* Weights of 16 tokens, as the second operand: tokens g, g + 8 of the lane's head. */
+KVS_DEVICE void kvs_turn_weights(float low, float high, uint32_t (&b)[2]) {
+    b[0] = kvs_movmatrix_trans(kvs_split_weight(low));
+    b[1] = kvs_movmatrix_trans(kvs_split_weight(high));
+}
+
+/* Adds the values of 16 tokens; v0 and v1: tokens g and g + 8 at the lane's first 8 channels. */
+template <int head_dim>
+KVS_DEVICE void kvs_add_values(kvs_attended<head_dim> &a, const kvs_u32x4 (&v0)[head_dim / 32],
+                               const kvs_u32x4 (&v1)[head_dim / 32], const uint32_t (&b)[2]) {
+#pragma unroll
+    for (int i = 0; i < head_dim / 32; i++) {
+        uint32_t first[4] = {kvs_movmatrix_trans(v0[i].x), kvs_movmatrix_trans(v0[i].y), kvs_movmatrix_trans(v1[i].x),
+                             kvs_movmatrix_trans(v1[i].y)};
+        uint32_t second[4] = {kvs_movmatrix_trans(v0[i].z), kvs_movmatrix_trans(v0[i].w), kvs_movmatrix_trans(v1[i].z),
+                              kvs_movmatrix_trans(v1[i].w)};
+        kvs_mma_m16n8k16(a.output[2 * i], first, b);
+        kvs_mma_m16n8k16(a.output[2 * i + 1], second, b);
+    }
+}
+
+/* The lane's share of one token: 8 channels of every 32. */
+template <int head_dim> KVS_DEVICE void kvs_load_row(const uint16_t *row, kvs_u32x4 (&x)[head_dim / 32]) {
+    const kvs_u32x4 *at = (const kvs_u32x4 *)row + threadIdx.x % 4;
+#pragma unroll
+    for (int i = 0; i < head_dim / 32; i++) x[i] = kvs_ld_global_nc(at + 4 * i);
+}
+
+/* Attends to 16 tokens: rows of tokens g and g + 8. Rows that are not valid are read all the same. */
+template <int head_dim>
+KVS_DEVICE void kvs_attend_rows(kvs_attended<head_dim> &a, kvs_queries queries, const uint16_t *const (&k)[2],
+                                const uint16_t *const (&v)[2], const bool (&valid)[2]) {
+    kvs_u32x4 k0[head_dim / 32], k1[head_dim / 32], v0[head_dim / 32], v1[head_dim / 32];
+    kvs_load_row<head_dim>(k[0], k0);
+    kvs_load_row<head_dim>(k[1], k1);
+    kvs_load_row<head_dim>(v[0], v0);
+    kvs_load_row<head_dim>(v[1], v1);
+    int lane = (int)threadIdx.x % 32, row = lane % 8;
+    /* Columns 2q, 2q + 1 of the j-th of four matrices are channels 8q + 2j, 8q + 2j + 1. */
+    const unsigned char *q = queries.columns + (8 * (row / 2) + 2 * (lane / 8) + row % 2) * 16;
+    float scores[4] = {};
+#pragma unroll
+    for (int i = 0; i < head_dim / 32; i++) {
+        uint32_t b[4];
+        kvs_ldmatrix_x4_trans(b, q + i * 32 * 16);
+        uint32_t first[4] = {k0[i].x, k1[i].x, k0[i].y, k1[i].y}, second[4] = {k0[i].z, k1[i].z, k0[i].w, k1[i].w};
+        uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
+        kvs_mma_m16n8k16(scores, first, b0);
+        kvs_mma_m16n8k16(scores, second, b1);
+    }
+    float unscale = kvs_ld_shared(queries.unscale + lane % 4);
+    float logits[2] = {valid[0] ? scores[0] * unscale : KVS_LOWEST, valid[1] ? scores[2] * unscale : KVS_LOWEST};
+    kvs_soften<head_dim>(a, logits, 0, 0);
+    uint32_t b[2];
+    kvs_turn_weights(logits[0], logits[1], b);
+    kvs_add_values<head_dim>(a, v0, v1, b);
+}
+
+/* --- merging -------------------------------------------------------------------------------------------------------
+ */
+
+/* Of one head: its maximum, its sum, and head_dim outputs. */
+KVS_DEVICE int kvs_part_floats(int head_dim) {
+    return head_dim + 4;
+}
+
+static inline size_t kvs_merge_bytes(int head_dim, int warps) {
+    return (size_t)(warps * KVS_BLOCK_HEADS * (head_dim + 4)) * 4;
+}
+
+/* Writes a warp's heads to its parts [4]. */
+template <int head_dim> KVS_DEVICE void kvs_put_part(kvs_attended<head_dim> &a, float *parts) {
+    int lane = (int)threadIdx.x % 32, g = lane / 4;
+    float *part = parts + lane % 4 * kvs_part_floats(head_dim);
+    for (int mask = 4; mask < 32; mask *= 2) {
+        a.sum += kvs_shfl_xor(a.sum, mask);
+        a.shift += kvs_shfl_xor(a.shift, mask);
+    }
+    float even = kvs_power(a.unit), odd = kvs_power(a.unit + a.odd_tiles);
+    if (g == 0) {
+        kvs_st_shared(part, a.maximum);
+        kvs_st_shared(part + 1, a.sum);
+    }
+#pragma unroll
+    for (int i = 0; i < head_dim / 16; i++) {
+        float unit = i % 2 ? odd : even;
+        float *at = part + 4 + i / 2 * 32 + 8 * (g / 2) + g % 2 + 4 * (i % 2);
+        kvs_st_shared(at, (a.output[i][0] + a.output[i][1]) * unit + a.shift);
+        kvs_st_shared(at + 2, (a.output[i][2] + a.output[i][3]) * unit + a.shift);
+    }
+}
+
+/* What warps or splits have found, one on the other: `count` parts, `stride` floats apart. */
+struct kvs_merged {
+    float maximum, sum, output;
+};
+
+template <bool shared> KVS_DEVICE float kvs_part_value(const float *at) {
+    return shared ? kvs_ld_shared(at) : kvs_ld_global(at);
+}
+
+template <bool shared> KVS_DEVICE kvs_merged kvs_merge(const float *parts, int count, int stride, int channel) {
+    kvs_merged merged = {KVS_LOWEST, 0.0f, 0.0f};
+    for (int i = 0; i < count; i++)
+        merged.maximum = fmaxf(merged.maximum, kvs_part_value<shared>(parts + (int64_t)i * stride));
+    for (int i = 0; i < count; i++) {
+        const float *part = parts + (int64_t)i * stride;
+        float keep = kvs_exp2(kvs_part_value<shared>(part) - merged.maximum);
+        merged.sum = kvs_fma(keep, kvs_part_value<shared>(part + 1), merged.sum);
+        merged.output = kvs_fma(keep, kvs_part_value<shared>(part + 4 + channel), merged.output);
+    }
+    return merged;
+}
+
+/* The end of a block: merges its warps, and, where it is the last split to end, the splits. `shared` is free memory. */
+template <int head_dim>
+KVS_DEVICE void kvs_finish(const kvs_attention_args &args, kvs_head_span span, kvs_attended<head_dim> &a,
+                           unsigned char *shared) {
+    const int stride = KVS_BLOCK_HEADS * (head_dim + 4), threads = (int)blockDim.x, warps = threads / 32;
+    float *parts = (float *)shared;
+    kvs_syncthreads();
+    kvs_put_part<head_dim>(a, parts + (int)threadIdx.x / 32 * stride);
+    kvs_syncthreads();
+    int64_t job = (int64_t)blockIdx.z * gridDim.y + blockIdx.y, jobs = (int64_t)gridDim.z * gridDim.y;
+    uint32_t *counters = (uint32_t *)args.workspace;
+    float *splits =
+        (float *)((unsigned char *)args.workspace + (jobs * 4 + 127) / 128 * 128) + job * args.splits * stride;
+    float *out = args.out + ((int64_t)blockIdx.z * args.query_heads + span.first) * head_dim;
+    for (int i = (int)threadIdx.x; i < span.count * head_dim; i += threads) {
+        int head = i / head_dim, channel = i % head_dim;
+        kvs_merged merged = kvs_merge<true>(parts + head * (head_dim + 4), warps, stride, channel);
+        if (args.splits == 1) {
+            kvs_st_global(out + i, merged.output / merged.sum);
+            continue;
+        }
+        float *part = splits + (int64_t)blockIdx.x * stride + head * (head_dim + 4);
+        if (channel == 0) {
+            kvs_st_global(part, merged.maximum);
+            kvs_st_global(part + 1, merged.sum);
+        }
+        kvs_st_global(part + 4 + channel, merged.output);
+    }
+    if (args.splits == 1) return;
+    kvs_threadfence();
+    kvs_syncthreads();
+    uint32_t *last = (uint32_t *)shared;
+    if (threadIdx.x == 0) kvs_st_shared(last, kvs_atomic_add_global(counters + job, 1u));
+    kvs_syncthreads();
+    if (kvs_ld_shared(last) != (uint32_t)args.splits - 1) return;
+    kvs_threadfence();
+    for (int i = (int)threadIdx.x; i < span.count * head_dim; i += threads) {
+        kvs_merged merged = kvs_merge<false>(splits + i / head_dim * (head_dim + 4), args.splits, stride, i % head_dim);
+        kvs_st_global(out + i, merged.output / merged.sum);
+    }
+    if (threadIdx.x == 0) kvs_atomic_add_global(counters + job, 0u - (uint32_t)args.splits);
+}
+
+#endif
