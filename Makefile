@@ -110,6 +110,9 @@ bench: ## set up, build, and compare speed with memcpy and with NumPy in one run
 	@$(MAKE) --no-print-directory all
 	@B=$(B) PYTHON=$(PYTHON) tools/bench.sh
 
+fuzz: ## fuzz the parsers of a model's files with libFuzzer (needs clang): make fuzz FUZZ_SECONDS=60
+	@B=$(B) tools/fuzz.sh
+
 install: all ## install into PREFIX (default /usr/local)
 	@B=$(B) PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" HEADERS="$(HEADERS)" \
 	    PACKAGES="$(PACKAGES)" SYSTEM_LIBS="$(filter-out $(shell $(PKG_CONFIG) --libs $(PACKAGES)),$(LDFLAGS) $(LDLIBS))" \
@@ -127,6 +130,6 @@ clean: ## remove the build
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-.PHONY: all deps check check-built check-asan golden demo bench install format tidy clean help
+.PHONY: all deps check check-built check-asan golden demo fuzz bench install format tidy clean help
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

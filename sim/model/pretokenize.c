@@ -48,22 +48,22 @@ void kvs_pieces_clear(kvs_pieces *pieces) {
 /* --- reading the configuration -------------------------------------------------------------------------------------
  */
 
-static kvs_status compile(const char *file, const char *pattern, uint32_t flags, pcre2_code **code, kvs_error *error) {
+static kvs_status compile(const char *file, const char *pattern, uint32_t options, pcre2_code **code,
+                          kvs_error *error) {
     int number;
     PCRE2_SIZE at;
-    *code =
-        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, flags | PCRE2_UTF | PCRE2_UCP, &number, &at, NULL);
+    *code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, options | PCRE2_UTF, &number, &at, NULL);
     if (*code != NULL) return KVS_OK;
     PCRE2_UCHAR reason[200];
     pcre2_get_error_message(number, reason, sizeof reason);
     return kvs_fail(error, KVS_INPUT, file, "pre_tokenizer", "the pattern is wrong at byte %zu: %s", at, reason);
 }
 
-static kvs_status add_step(const char *file, const char *pattern, uint32_t flags, kvs_pretokenizer *p,
+static kvs_status add_step(const char *file, const char *pattern, uint32_t options, kvs_pretokenizer *p,
                            kvs_error *error) {
     if (p->count == STEPS_LIMIT)
         return kvs_fail(error, KVS_INPUT, file, "pre_tokenizer", "has more than %d steps", STEPS_LIMIT);
-    KVS_TRY(compile(file, pattern, flags, &p->steps[p->count], error));
+    KVS_TRY(compile(file, pattern, options, &p->steps[p->count], error));
     p->count++;
     return KVS_OK;
 }
@@ -73,7 +73,7 @@ static kvs_status read_byte_level(const char *file, const cJSON *step, kvs_preto
     KVS_TRY(kvs_json_bool(file, step, "add_prefix_space", 1, &prefix, error));
     KVS_TRY(kvs_json_bool(file, step, "use_regex", 1, &pattern, error));
     if (prefix) return kvs_fail(error, KVS_INPUT, file, "pre_tokenizer.add_prefix_space", "true is not supported");
-    return pattern ? add_step(file, gpt2_pattern, 0, p, error) : KVS_OK;
+    return pattern ? add_step(file, gpt2_pattern, PCRE2_UCP, p, error) : KVS_OK;
 }
 
 static kvs_status read_split(const char *file, const cJSON *step, kvs_pretokenizer *p, kvs_error *error) {
@@ -90,7 +90,7 @@ static kvs_status read_split(const char *file, const cJSON *step, kvs_pretokeniz
     KVS_TRY(kvs_json_text(file, pattern, "String", NULL, &literal, error));
     if ((expression == NULL) == (literal == NULL))
         return kvs_fail(error, KVS_INPUT, file, "pre_tokenizer.pattern", "must be one Regex or one String");
-    return expression != NULL ? add_step(file, expression, 0, p, error)
+    return expression != NULL ? add_step(file, expression, PCRE2_UCP, p, error)
                               : add_step(file, literal, PCRE2_LITERAL, p, error);
 }
 
@@ -113,7 +113,7 @@ static kvs_status read_all(const char *file, const cJSON *pre_tokenizer, const c
     const char *type;
     KVS_TRY(kvs_json_text(file, normalizer, "type", "none", &type, error));
     if (strcmp(type, "NFC") == 0)
-        KVS_TRY(compile(file, nfc_pattern, 0, &p->nfc, error));
+        KVS_TRY(compile(file, nfc_pattern, PCRE2_UCP, &p->nfc, error));
     else if (strcmp(type, "none") != 0)
         return kvs_fail(error, KVS_INPUT, file, "normalizer", "the type '%s' is not supported; supported: NFC", type);
     if (pre_tokenizer == NULL) return KVS_OK;
