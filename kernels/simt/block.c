@@ -58,7 +58,7 @@ static const char *meeting_name(kvs_simt_meeting meeting) {
 }
 
 static int same_meeting(const kvs_simt_lane *a, const kvs_simt_lane *b) {
-    return a->meeting == b->meeting && a->place.line == b->place.line &&
+    return a->meeting == b->meeting && a->place.line == b->place.line && a->place.column == b->place.column &&
            (a->place.file == b->place.file || strcmp(a->place.file, b->place.file) == 0);
 }
 

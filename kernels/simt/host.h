@@ -4,6 +4,9 @@
 #ifndef KVS_KERNELS_SIMT_HOST_H
 #define KVS_KERNELS_SIMT_HOST_H
 
+#if __cplusplus >= 202002L
+#include <source_location>
+#endif
 #include <tuple>
 
 #include "kernels/simt/thread.h"
@@ -24,7 +27,26 @@ struct dim3 : kvs_dim3 {
 #define gridDim    (kvs_simt_self->view->grid_dim)
 #define KVS_SHARED (kvs_simt_self->view->shared)
 
-#define KVS_HERE kvs_simt_place here = {__builtin_FILE(), __builtin_LINE()}
+/* The column of a call tells two accesses on one line apart. gcc gives it through the pointer to this structure of its
+ * library, which declares it for C++20 only. */
+#if __cplusplus < 202002L
+namespace std {
+struct source_location {
+    struct __impl {
+        const char *_M_file_name, *_M_function_name;
+        unsigned _M_line, _M_column;
+    };
+};
+} // namespace std
+#endif
+#if defined(__clang__)
+#define KVS_COLUMN __builtin_COLUMN()
+#elif __GNUC__ >= 11
+#define KVS_COLUMN (int)static_cast<const std::source_location::__impl *>(__builtin_source_location())->_M_column
+#else
+#define KVS_COLUMN 0
+#endif
+#define KVS_HERE kvs_simt_place here = {__builtin_FILE(), __builtin_LINE(), KVS_COLUMN}
 
 template <class To, class From> KVS_DEVICE To kvs_bit_cast(From from) {
     static_assert(sizeof(To) == sizeof(From), "only between types of one size");

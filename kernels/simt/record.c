@@ -50,8 +50,8 @@ void kvs_simt_log(kvs_simt_lane *lane, const kvs_simt_entry *entry) {
 }
 
 static int same_site(const kvs_simt_entry *a, const kvs_simt_entry *b) {
-    return a->place.line == b->place.line && a->kind == b->kind && a->width == b->width &&
-           (a->place.file == b->place.file || strcmp(a->place.file, b->place.file) == 0);
+    return a->place.line == b->place.line && a->place.column == b->place.column && a->kind == b->kind &&
+           a->width == b->width && (a->place.file == b->place.file || strcmp(a->place.file, b->place.file) == 0);
 }
 
 static kvs_simt_request *new_request(kvs_simt_warp *warp, const kvs_simt_entry *entry) {
@@ -63,6 +63,7 @@ static kvs_simt_request *new_request(kvs_simt_warp *warp, const kvs_simt_entry *
     request->kernel = worker->grid->kernel;
     request->file = entry->place.file;
     request->line = entry->place.line;
+    request->column = entry->place.column;
     request->kind = (kvs_simt_kind)entry->kind;
     request->width = entry->width;
     request->mask = 0;
@@ -97,7 +98,8 @@ static int group_alike(kvs_simt_warp *warp) {
 }
 
 static struct kvs_simt_site *find_site(kvs_simt_recorder *r, const kvs_simt_entry *entry) {
-    uint64_t hash = ((uint64_t)entry->place.line * 16 + entry->kind) * 32 + entry->width;
+    uint64_t hash = (uint64_t)entry->place.line * 256 + (uint64_t)entry->place.column;
+    hash = (hash * 16 + entry->kind) * 32 + entry->width;
     hash *= 0x9e3779b97f4a7c15u;
     for (size_t i = hash >> 32;; i++) {
         struct kvs_simt_site *site = &r->sites[i & (r->site_capacity - 1)];

@@ -65,7 +65,7 @@ extern const char *const kvs_simt_kind_names[KVS_SIMT_KINDS];
 /* One memory instruction of one warp. */
 typedef struct kvs_simt_request {
     const char *kernel, *file;
-    int line;
+    int line, column;
     kvs_simt_kind kind;
     uint32_t width; /* bytes a lane */
     uint32_t mask;  /* active lanes, never 0 */

@@ -26,7 +26,7 @@ extern __thread kvs_simt_thread *kvs_simt_self __attribute__((tls_model("initial
 /* Where in the source; the file's name outlives the program's run. */
 typedef struct kvs_simt_place {
     const char *file;
-    int line;
+    int line, column; /* column: 0 where the compiler does not tell */
 } kvs_simt_place;
 
 /* Where all lanes of a warp meet. */

@@ -134,6 +134,30 @@ static void test_divergence(void **) {
     }
 }
 
+/* Two accesses on one line, of which some lanes make only the second. */
+KVS_KERNEL(32, 1) one_line(const uint32_t *in, uint32_t *out) {
+    uint32_t t = threadIdx.x;
+    kvs_st_global(out + t, (t % 2 ? kvs_ld_global(in + t) : 0) + kvs_ld_global(in + 64 + t));
+}
+
+static void test_one_line(void **) {
+    recording *r = record(0);
+    device_array<uint32_t> in(96, "in", KVS_SIMT_READ_ONLY), out(32, "out");
+    launched(kvs_launch(one_line, 1, 32, 0, nullptr, in.data, out.data));
+    assert_int_equal(r->count, 3);
+    uint32_t seen = 0;
+    for (size_t i = 0; i < r->count; i++) {
+        const kvs_simt_request &q = r->requests[i];
+        if (q.kind != KVS_SIMT_LOAD_GLOBAL) continue;
+        bool first = q.mask == 0xaaaaaaaau;
+        seen |= first ? 1 : 2;
+        assert_true(first || q.mask == 0xffffffffu);
+        for (uint32_t l = 0; l < 32; l++)
+            if (q.mask >> l & 1) assert_int_equal(q.address[l], base + 4 * l + (first ? 0 : 256));
+    }
+    assert_int_equal(seen, 3);
+}
+
 KVS_KERNEL(32, 1) one_each(uint32_t *out) {
     kvs_st_global(out + blockIdx.x * 32 + threadIdx.x, 1u);
 }
@@ -197,6 +221,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_every_kind, default_options),
         cmocka_unit_test_setup(test_divergence, default_options),
+        cmocka_unit_test_setup(test_one_line, default_options),
         cmocka_unit_test_setup(test_sample, default_options),
         cmocka_unit_test_setup(test_rates, default_options),
     };
