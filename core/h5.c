@@ -74,9 +74,8 @@ static kvs_status check_link(kvs_h5_place at, const char *name, const char *what
         return kvs_fail(error, KVS_INPUT, at.file, join(at, name, object), "%s is missing", what);
     if (H5Lget_info(at.id, name, &info, H5P_DEFAULT) < 0) return kvs_h5_fail(error, at, name, "cannot be read");
     if (info.type == H5L_TYPE_HARD) return KVS_OK;
-    return kvs_fail(error, KVS_INPUT, at.file, join(at, name, object),
-                    "is a %s link; only objects of this file are read",
-                    info.type == H5L_TYPE_SOFT ? "soft" : "external");
+    return kvs_fail(error, KVS_INPUT, at.file, join(at, name, object), "is %s link; only objects of this file are read",
+                    info.type == H5L_TYPE_SOFT ? "a soft" : "an external");
 }
 
 kvs_status kvs_h5_group(kvs_h5_place at, const char *name, hid_t *group, kvs_error *error) {

@@ -67,12 +67,13 @@ static kvs_status outlier_channels(head_model *m, uint64_t key, const kvs_genera
     return KVS_OK;
 }
 
-/* keys: of the KV head, and of this tensor of it. Queries lean towards what marks the sinks of their KV head. */
+/* kv_key: of the KV head. What a channel looks like belongs to the model: only noise tells sequences apart. Queries
+ * lean towards what marks the sinks of their KV head. */
 static kvs_status describe_head(head_model *m, const kvs_generate *g, kvs_tensor tensor, uint64_t kv_key, int head,
-                                kvs_error *error) {
+                                int sequence, kvs_error *error) {
     uint64_t key = kvs_random_key(kvs_random_key(kv_key, (uint64_t)tensor), (uint64_t)head);
-    m->noise = kvs_random_key(key, DRAW_NOISE);
-    m->knots = kvs_random_key(key, DRAW_SLOW);
+    m->noise = kvs_random_key(kvs_random_key(key, DRAW_NOISE), (uint64_t)sequence);
+    m->knots = kvs_random_key(kvs_random_key(key, DRAW_SLOW), (uint64_t)sequence);
     float sink_length = (float)sqrt((double)g->head_dim);
     if (tensor == KVS_TENSOR_Q) {
         ordinary_channels(m, key, g->head_dim, 0.2, 0.3);
@@ -83,7 +84,7 @@ static kvs_status describe_head(head_model *m, const kvs_generate *g, kvs_tensor
     }
     int is_key = tensor == KVS_TENSOR_K;
     ordinary_channels(m, key, g->head_dim, is_key ? 0.5 : 0.1, is_key ? 0.4 : 0.3);
-    for (int c = 0; c < g->head_dim; c++) m->sink[c] *= is_key ? 11.0f / sink_length : 0.0f;
+    for (int c = 0; c < g->head_dim; c++) m->sink[c] *= is_key ? 8.0f / sink_length : 0.0f;
     return is_key ? outlier_channels(m, key, g, error) : KVS_OK;
 }
 
@@ -156,9 +157,8 @@ static kvs_status generate_block(const kvs_generate *g, const block *b, int sequ
     head_model m = {
         .mean = floats, .fast = floats + columns, .slow = floats + 2 * columns, .sink = floats + 3 * columns};
     int group = b->tensor == KVS_TENSOR_Q ? g->query_heads / g->kv_heads : 1;
-    uint64_t key = kvs_random_key(g->seed, (uint64_t)sequence);
-    key = kvs_random_key(kvs_random_key(key, (uint64_t)b->layer), (uint64_t)(b->head / group));
-    kvs_status status = describe_head(&m, g, b->tensor, key, b->head % group, error);
+    uint64_t key = kvs_random_key(kvs_random_key(g->seed, (uint64_t)b->layer), (uint64_t)(b->head / group));
+    kvs_status status = describe_head(&m, g, b->tensor, key, b->head % group, sequence, error);
     if (status == KVS_OK) fill_rows(rows, &m, g, b->tensor, b->first, b->count, floats + 4 * columns);
     free(floats);
     return status;
@@ -169,7 +169,9 @@ static kvs_status write_blocks(const kvs_generate *g, kvs_trace_writer *writer, 
                                kvs_error *error) {
     long blocks =
         (long)g->layers * (2L * g->kv_heads * blocks_of(g->tokens) + (long)g->query_heads * blocks_of(g->queries));
+    double row_megabytes = g->head_dim * (double)kvs_element_bytes(g->options.element) / 1e6;
     kvs_status status = KVS_OK;
+    int stop = 0;
 #pragma omp parallel num_threads(g->threads)
     {
         float *rows = malloc(sizeof *rows * BLOCK_ROWS * (size_t)g->head_dim);
@@ -177,8 +179,13 @@ static kvs_status write_blocks(const kvs_generate *g, kvs_trace_writer *writer, 
         for (long i = 0; i < blocks; i++) {
             block b = block_at(g, i);
             kvs_error mine = {.status = KVS_OK};
-            kvs_status made = rows != NULL ? generate_block(g, &b, sequence, rows, &mine)
-                                           : kvs_fail(&mine, KVS_INPUT, NULL, NULL, "out of memory");
+            kvs_status made;
+            int failed;
+#pragma omp atomic read
+            failed = stop;
+            if (failed) continue;
+            made = rows != NULL ? generate_block(g, &b, sequence, rows, &mine)
+                                : kvs_fail(&mine, KVS_INPUT, NULL, NULL, "out of memory");
 #pragma omp ordered
             if (status == KVS_OK) {
                 if (kvs_interrupted()) made = kvs_fail(&mine, KVS_INTERRUPTED, "gen", NULL, "interrupted");
@@ -186,8 +193,9 @@ static kvs_status write_blocks(const kvs_generate *g, kvs_trace_writer *writer, 
                     made = kvs_trace_write_rows(writer, b.tensor, b.layer, b.head, b.first, b.count, rows, &mine);
                 if (made != KVS_OK && error != NULL) *error = mine;
                 status = made;
-                kvs_progress_add(progress,
-                                 (double)b.count * g->head_dim * (double)kvs_element_bytes(g->options.element) / 1e6);
+#pragma omp atomic write
+                stop = made != KVS_OK;
+                kvs_progress_add(progress, (double)b.count * row_megabytes);
             }
         }
         free(rows);
