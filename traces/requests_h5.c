@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/h5_isolate.h"
 #include "core/h5_output.h"
 #include "traces/requests.h"
 
@@ -189,24 +190,25 @@ void kvs_request_writer_abandon(kvs_request_writer *w) {
 
 /* --- reading ----------------------------------------------------------------------------------------------------- */
 
+/* KVS_OK: requests; KVS_CHECK: something else that HDF5 can read. */
+static kvs_status look_for_kind(const char *path, kvs_error *error) {
+    kvs_h5_lock();
+    hid_t id;
+    kvs_status status = kvs_h5_open(path, &id, error);
+    if (status == KVS_OK) {
+        if (!kvs_h5_has_attribute((kvs_h5_place){id, path, ""}, "kvscope_kind")) status = KVS_CHECK;
+        H5Fclose(id);
+    }
+    kvs_h5_unlock();
+    return status;
+}
+
 int kvs_requests_is_h5(const char *path) {
     FILE *file = fopen(path, "rb");
     char head[8] = {0};
     int is_h5 = file != NULL && fread(head, 1, 8, file) == 8 && memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0;
     if (file != NULL) fclose(file);
-    if (!is_h5) return 0;
-    kvs_h5_lock();
-    hid_t id;
-    char kind[32] = "";
-    if (kvs_h5_open(path, &id, NULL) == KVS_OK) {
-        kvs_h5_place root = {id, path, ""};
-        if (!kvs_h5_has_attribute(root, "kvscope_kind") ||
-            kvs_h5_text(root, "kvscope_kind", kind, sizeof kind, NULL) != KVS_OK)
-            kind[0] = '\0';
-        H5Fclose(id);
-    }
-    kvs_h5_unlock();
-    return strcmp(kind, "requests") == 0;
+    return is_h5 && kvs_h5_isolated(path, look_for_kind, NULL) == KVS_OK;
 }
 
 /* One dataset of `rows` rows (0: of any number, which becomes *rows) into memory of its own. */
@@ -293,7 +295,7 @@ out:
     return status;
 }
 
-kvs_status kvs_requests_read_h5(const char *path, kvs_requests *requests, kvs_error *error) {
+static kvs_status read_here(const char *path, kvs_requests *requests, kvs_error *error) {
     kvs_requests r = {0};
     hid_t file;
     snprintf(r.source, sizeof r.source, "%s", path);
@@ -309,4 +311,16 @@ kvs_status kvs_requests_read_h5(const char *path, kvs_requests *requests, kvs_er
     else
         *requests = r;
     return status;
+}
+
+static kvs_status look(const char *path, kvs_error *error) {
+    kvs_requests requests = {0};
+    KVS_TRY(read_here(path, &requests, error));
+    kvs_requests_clear(&requests);
+    return KVS_OK;
+}
+
+kvs_status kvs_requests_read_h5(const char *path, kvs_requests *requests, kvs_error *error) {
+    KVS_TRY(kvs_h5_isolated(path, look, error));
+    return read_here(path, requests, error);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/version.h"
 #include "traces/requests.h"
@@ -20,7 +21,8 @@ static int is_text(const char *path) {
 }
 
 int kvs_requests_probe(const char *path) {
-    return kvs_requests_is_h5(path) || is_text(path);
+    struct stat info; /* opening a pipe would wait for its writer */
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode) && (kvs_requests_is_h5(path) || is_text(path));
 }
 
 static kvs_status print_document(cJSON *root, kvs_error *error) {
