@@ -39,7 +39,9 @@ struct source_location {
 };
 } // namespace std
 #endif
-#if defined(__clang__)
+#if __cplusplus >= 202002L
+#define KVS_COLUMN (int)std::source_location::current().column()
+#elif defined(__clang__)
 #define KVS_COLUMN __builtin_COLUMN()
 #elif __GNUC__ >= 11
 #define KVS_COLUMN (int)static_cast<const std::source_location::__impl *>(__builtin_source_location())->_M_column

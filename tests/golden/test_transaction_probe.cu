@@ -84,7 +84,51 @@ static void test_h200(void **) {
     free(memory);
 }
 
+/* Scattered, divergent accesses of every kind. */
+KVS_KERNEL(64, 1) mixed_kernel(const uint32_t *in, uint32_t *out, uint32_t *counter) {
+    uint32_t t = threadIdx.x, b = blockIdx.x, sum = 0, *tile = (uint32_t *)(void *)KVS_SHARED;
+    kvs_cp_async16(KVS_SHARED + 16 * t, in + 4 * ((t * 7 + b) % 64));
+    kvs_cp_async_commit();
+    kvs_cp_async_wait<0>();
+    kvs_syncthreads();
+    for (uint32_t i = 0; i < (t + b) % 5; i++) sum += kvs_ld_shared(tile + (i * 33 + t * (b % 4)) % 256);
+    if (t % 3 == b % 3) sum += kvs_ld_global(in + (t * t + b) % 256);
+    if (t == 0) kvs_atomic_add_global(counter, 1);
+    kvs_st_global(out + 64 * b + t, sum);
+}
+
+/* The rows and footprints are the same whatever the threads of the host and the order of lanes, warps and blocks. */
+static void test_same_in_every_order(void **) {
+    enum { BLOCKS = 50, WAYS = 8 };
+    kvs_transactions all[WAYS];
+    kvs_footprint footprints[WAYS];
+    kvs_error error;
+    device_array<uint32_t> in(256, "in", KVS_SIMT_READ_ONLY), out(64 * BLOCKS, "out"), counter(1, "counter");
+    for (int way = 0; way < WAYS; way++) {
+        kvs_transactions_begin(&all[way]);
+        kvs_simt_settings()->record = kvs_transactions_record;
+        kvs_simt_settings()->record_context = &all[way];
+        kvs_simt_settings()->threads = way % 4 + 1;
+        kvs_simt_settings()->order_seed = (uint64_t)way / 2;
+        launched(kvs_launch(mixed_kernel, BLOCKS, 64, 1024, nullptr, in.data, out.data, counter.data));
+        assert_int_equal(kvs_transactions_finish(&all[way], &error), KVS_OK);
+        footprints[way] = kvs_transactions_footprint(&all[way], NULL);
+        assert_int_equal(all[way].row_count, 5);
+        assert_int_equal(all[way].row_count, all[0].row_count);
+        for (size_t i = 0; i < all[0].row_count; i++) {
+            const kvs_transaction_row *a = &all[0].rows[i], *b = &all[way].rows[i];
+            assert_true(a->line == b->line && a->kind == b->kind && a->width == b->width);
+            assert_memory_equal(&a->counts, &b->counts, sizeof a->counts);
+        }
+        assert_memory_equal(&footprints[0], &footprints[way], sizeof footprints[0]);
+    }
+    for (int way = 0; way < WAYS; way++) kvs_transactions_clear(&all[way]);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_h200, default_options)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_h200, default_options),
+        cmocka_unit_test_setup(test_same_in_every_order, default_options),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

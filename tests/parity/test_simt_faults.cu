@@ -1,5 +1,8 @@
 /* Is a kernel with a planted fault reported, at its line and by its thread, and the same kernel without it not? Each
  * case is one kernel with a flag; a broken run must give the one fault, a sound run none, in every order of threads. */
+#include <signal.h>
+
+#include "core/progress.h"
 #include "tests/parity/simt_test.h"
 
 static int planted; /* the line of the access that is to be blamed */
@@ -388,6 +391,15 @@ static void test_registration(void **) {
     kvs_simt_forget(memory.data + 64);
 }
 
+/* The last test: the wish to stop cannot be taken back. */
+static void test_interrupt(void **) {
+    kvs_interrupt_catch();
+    assert_int_equal(kvs_launch(nothing, 1, 32, 0, nullptr), 0);
+    raise(SIGINT);
+    assert_int_equal(kvs_launch(nothing, 1000, 32, 0, nullptr), KVS_SIMT_STOPPED);
+    assert_non_null(strstr(kvs_simt_last_text(), "interrupted"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_planted_faults, default_options),
@@ -396,6 +408,7 @@ int main(void) {
         cmocka_unit_test_setup(test_lowest_block, default_options),
         cmocka_unit_test_setup(test_bad_launches, default_options),
         cmocka_unit_test_setup(test_registration, default_options),
+        cmocka_unit_test_setup(test_interrupt, default_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
