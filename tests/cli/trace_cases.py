@@ -248,13 +248,10 @@ def stream_cases():
     with open(os.path.join(folder, "empty.h5"), "wb"):
         pass
     bad("empty", None, "is not an HDF5 file")
-    with open(os.path.join(folder, "text.h5"), "w") as f:
-        f.write("no HDF5\n" * 1000)
-    bad("text", None, "is not an HDF5 file")
+    with open(os.path.join(folder, "noise.h5"), "wb") as f:
+        f.write(bytes(range(256)) * 100)
+    bad("noise", None, "is not an HDF5 file")
     content = open(os.path.join(folder, "chunked.h5"), "rb").read()
-    damaged = bytearray(content)
-    at = content.rindex(b"\x78")
-    damaged[at - 40:at] = bytes(40)
     for part in (8, 9, 50, 96, 500, 2000, len(content) // 3, len(content) // 2, len(content) - 1):
         name = "truncated-%d" % part
         with open(os.path.join(folder, name + ".h5"), "wb") as f:
