@@ -3,7 +3,7 @@
 #include <cblas.h>
 #include <string.h>
 
-enum { PANEL = 32 }; /* keys that are packed together: two 512-bit vectors */
+enum { PANEL = KVS_PRODUCT_PANEL }; /* two 512-bit vectors */
 
 size_t kvs_product_packed_floats(int64_t columns, int dim) {
     return (size_t)((columns + PANEL - 1) / PANEL * PANEL) * (size_t)dim;

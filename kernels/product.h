@@ -13,6 +13,8 @@
 extern "C" {
 #endif
 
+enum { KVS_PRODUCT_PANEL = 32 }; /* keys that are packed together; packing may begin anew at multiples of it */
+
 typedef struct kvs_product {
     const char *name;
     /* Packs keys [columns][dim] into packed [kvs_product_packed_floats], aligned to 64 bytes. A prefix of the columns

@@ -21,6 +21,7 @@ typedef struct kvs_pass {
     int schemes_count, head_dim, group; /* group: query heads that share a KV head */
     double softmax_scale;
     int causal, prompt_exact;
+    int binary16;      /* K, V and queries of all units are binary16 values already */
     int inner_threads; /* that one unit may use */
 } kvs_pass;
 
@@ -29,7 +30,6 @@ typedef struct kvs_unit {
     kvs_page_place place; /* of its pages; .page is 0 */
     const char *path;     /* of the trace, for errors */
     int tokens, prompt_tokens, queries;
-    int binary16;       /* K, V and queries are binary16 values already */
     const float *k, *v; /* [tokens][head_dim] */
     const float *q;     /* [group] heads of [queries][head_dim], q_stride floats apart; NULL: no queries */
     int64_t q_stride;
@@ -46,8 +46,8 @@ typedef struct kvs_backend {
     /* Computes one unit: errors [schemes_count], their arrays allocated for group * queries samples. */
     kvs_status (*unit)(void *state, const kvs_unit *unit, kvs_unit_errors *errors, kvs_error *error);
     void (*close)(void *state);
-    /* Bytes that a state takes for units of that many tokens. */
-    int64_t (*bytes)(const kvs_pass *pass, int64_t tokens);
+    /* Bytes that a state takes for units of that many tokens and queries. */
+    int64_t (*bytes)(const kvs_pass *pass, int64_t tokens, int64_t queries);
 } kvs_backend;
 
 /* All back ends, ended by NULL; and one by its name (KVS_USAGE). */

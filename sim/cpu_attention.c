@@ -11,7 +11,7 @@
 #include "core/simd.h"
 #include "sim/cpu_unit.h"
 
-enum { ROWS = 32, ROW_FLOATS = 1 << 18 }; /* rows of a block; floats of one of its arrays of logits (1 MB) */
+enum { ROWS = 64, ROW_FLOATS = 1 << 21 }; /* rows of a block; floats of one of its arrays of logits (8 MB) */
 
 /* The arrays of a block; a row is (query head, position), n columns are the keys that its last position sees. */
 typedef struct block {
@@ -38,7 +38,7 @@ static int64_t stride_of(int64_t tokens) {
     return (tokens + 15) / 16 * 16 + 16; /* rows start on cache lines, and not all in the same set */
 }
 
-static void carve(const kvs_pass *pass, int64_t tokens, int with_rounding, kvs_arena *arena, block *b) {
+static void carve(const kvs_pass *pass, int64_t tokens, kvs_arena *arena, block *b) {
     size_t rows = (size_t)(kvs_unit_span(pass, tokens) * pass->group), dim = (size_t)pass->head_dim;
     size_t area = rows * (size_t)stride_of(tokens);
     b->stride = stride_of(tokens);
@@ -53,7 +53,7 @@ static void carve(const kvs_pass *pass, int64_t tokens, int with_rounding, kvs_a
     b->energy = kvs_arena_take(arena, rows, sizeof *b->energy);
     b->gains = kvs_arena_take(arena, rows, sizeof *b->gains);
     b->tops = kvs_arena_take(arena, rows, sizeof *b->tops);
-    if (!with_rounding) return;
+    if (pass->binary16) return;
     b->q_half = kvs_arena_take(arena, rows * dim, sizeof *b->q_half);
     b->q_change = kvs_arena_take(arena, rows * dim, sizeof *b->q_change);
     b->rounding = kvs_arena_take(arena, area, sizeof *b->rounding);
@@ -62,7 +62,7 @@ static void carve(const kvs_pass *pass, int64_t tokens, int with_rounding, kvs_a
 size_t kvs_unit_attend_bytes(const kvs_pass *pass, int64_t tokens) {
     kvs_arena measure = {0};
     block unused;
-    carve(pass, tokens, 1, &measure, &unused);
+    carve(pass, tokens, &measure, &unused);
     return measure.used;
 }
 
@@ -209,14 +209,14 @@ static int weigh(block *b, const kvs_stored *keys, kvs_unit_errors *errors) {
 
 /* moved += what storing V changes under the shifted weights. Destroys those outside the stored range. */
 static void move_by_values(block *b, const kvs_stored *values) {
-    int64_t last = end_for(b, values, b->positions - 1), dim = b->prepared->pass->head_dim;
+    int64_t last = end_for(b, values, b->positions - 1);
     if (values->window == NULL || last <= values->begin) return;
     for (int row = 0; row < b->rows; row++) {
         int64_t end = end_for(b, values, row);
         end = end > values->begin ? end : values->begin;
         memset(b->shifted + row * b->stride + end, 0, (size_t)(last - end) * sizeof *b->shifted);
     }
-    mix(b, b->shifted + values->begin, values->change + values->begin * dim, last - values->begin, 1, b->moved);
+    mix(b, b->shifted + values->begin, values->change, last - values->begin, 1, b->moved);
 }
 
 static void conclude(const block *b, kvs_unit_errors *errors) {
@@ -240,7 +240,7 @@ static void under_scheme(block *b, const kvs_stored *keys, const kvs_stored *val
     const kvs_prepared *p = b->prepared;
     int64_t last = end_for(b, keys, b->positions - 1), dim = p->pass->head_dim;
     if (keys->window != NULL && last > keys->begin)
-        scores(b, scale, b->q_half, keys->packed, last - keys->begin, 0, b->changes + keys->begin);
+        scores(b, scale, b->q_half, keys->change, last - keys->begin, 0, b->changes + keys->begin);
     if (weigh(b, keys, errors))
         mix(b, b->changes, p->v.recorded, b->n, 0, b->moved);
     else
@@ -255,7 +255,7 @@ void kvs_unit_attend(const kvs_prepared *prepared, int first, int last, double s
     const kvs_pass *pass = prepared->pass;
     const kvs_unit *unit = prepared->unit;
     block b = {.prepared = prepared, .first = first, .positions = last - first, .rows = (last - first) * pass->group};
-    carve(pass, unit->tokens, !unit->binary16, work, &b);
+    carve(pass, unit->tokens, work, &b);
     b.n = pass->causal ? unit->positions[last - 1] + 1 : unit->tokens;
     float scale = (float)pass->softmax_scale;
     reference(&b, scale);

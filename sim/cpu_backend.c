@@ -12,7 +12,7 @@ typedef struct cpu {
     kvs_arena arena;
     kvs_arena *work; /* [inner_threads] */
     const kvs_product *product;
-    size_t scratch_floats;
+    size_t scratch_floats, chunk_floats;
 } cpu;
 
 static kvs_status probe(char *device, size_t device_bytes, kvs_error *error) {
@@ -31,14 +31,17 @@ static kvs_status probe(char *device, size_t device_bytes, kvs_error *error) {
     return KVS_OK;
 }
 
-static size_t scratch_floats(const kvs_pass *pass) {
-    size_t most = 1;
-    for (int s = 0; s < pass->schemes_count; s++) {
-        size_t k = kvs_store_scratch_floats(&pass->schemes[s]->k), v = kvs_store_scratch_floats(&pass->schemes[s]->v);
-        most = k > most ? k : most;
-        most = v > most ? v : most;
+/* Floats that the most demanding scheme takes: the codec's scratch, and a chunk of tokens. */
+static void measure_stores(cpu *c) {
+    c->scratch_floats = 1;
+    c->chunk_floats = 1;
+    for (int s = 0; s < c->pass->schemes_count; s++) {
+        const kvs_store *k = &c->pass->schemes[s]->k, *v = &c->pass->schemes[s]->v;
+        size_t need[] = {kvs_store_scratch_floats(k), kvs_store_scratch_floats(v)};
+        for (int i = 0; i < 2; i++) c->scratch_floats = need[i] > c->scratch_floats ? need[i] : c->scratch_floats;
+        size_t chunk = k->codec != NULL ? (size_t)(kvs_store_chunk(k) * c->pass->head_dim) : 0;
+        c->chunk_floats = chunk > c->chunk_floats ? chunk : c->chunk_floats;
     }
-    return most;
 }
 
 static void close_cpu(void *state) {
@@ -56,7 +59,7 @@ static kvs_status open_cpu(const kvs_pass *pass, void **state, kvs_error *error)
     if (c != NULL) {
         c->pass = pass;
         c->work = calloc((size_t)pass->inner_threads, sizeof *c->work);
-        c->scratch_floats = scratch_floats(pass);
+        measure_stores(c);
         c->product = kvs_product_best();
     }
     if (c == NULL || c->work == NULL) {
@@ -76,19 +79,19 @@ static size_t unit_bytes(const cpu *c, const kvs_unit *unit) {
     size_t queries = kvs_arena_bytes((size_t)unit->queries * (size_t)pass->head_dim, sizeof(float));
     size_t packed = kvs_arena_bytes(kvs_product_packed_floats(unit->tokens, pass->head_dim), sizeof(float));
     size_t schemes = (size_t)pass->schemes_count;
-    size_t bytes = schemes * (head + packed) + head + packed + kvs_arena_bytes(c->scratch_floats, sizeof(float)) +
-                   2 * kvs_arena_bytes(schemes, sizeof(kvs_stored)) +
+    size_t bytes = schemes * (head + packed) + packed + kvs_arena_bytes(c->scratch_floats, sizeof(float)) +
+                   kvs_arena_bytes(c->chunk_floats, sizeof(float)) + 2 * kvs_arena_bytes(schemes, sizeof(kvs_stored)) +
                    kvs_arena_bytes((size_t)pass->group, sizeof(kvs_rounded));
-    if (!unit->binary16) bytes += 4 * head + packed + 2 * (size_t)pass->group * queries;
+    if (!pass->binary16) bytes += 4 * head + packed + 2 * (size_t)pass->group * queries;
     return bytes;
 }
 
 static kvs_status round_tensor(cpu *c, const kvs_unit *unit, const char *tensor, int head, const float *recorded,
                                int64_t rows, kvs_rounded *rounded, kvs_error *error) {
     size_t count = (size_t)rows * (size_t)c->pass->head_dim;
-    float *half = unit->binary16 ? NULL : kvs_arena_take(&c->arena, count, sizeof *half);
-    float *change = unit->binary16 ? NULL : kvs_arena_take(&c->arena, count, sizeof *change);
-    return kvs_round_rows(unit, tensor, head, c->pass->head_dim, recorded, rows, half, change, rounded, error);
+    float *half = c->pass->binary16 ? NULL : kvs_arena_take(&c->arena, count, sizeof *half);
+    float *change = c->pass->binary16 ? NULL : kvs_arena_take(&c->arena, count, sizeof *change);
+    return kvs_round_rows(c->pass, unit, tensor, head, recorded, rows, half, change, rounded, error);
 }
 
 static float *take_packed(cpu *c, int64_t columns) {
@@ -107,18 +110,16 @@ static void pack_keys(cpu *c, kvs_prepared *p) {
 
 static void store(cpu *c, const kvs_prepared *p, kvs_stored *keys, kvs_stored *values, kvs_unit_errors *errors) {
     const kvs_pass *pass = c->pass;
-    size_t count = (size_t)p->unit->tokens * (size_t)pass->head_dim;
+    int64_t tokens = p->unit->tokens;
     float *scratch = kvs_arena_take(&c->arena, c->scratch_floats, sizeof *scratch);
-    float *change = kvs_arena_take(&c->arena, count, sizeof *change); /* of K, under one scheme after the other */
+    float *chunk = kvs_arena_take(&c->arena, c->chunk_floats, sizeof *chunk);
     for (int s = 0; s < pass->schemes_count; s++) {
         double started = kvs_seconds();
-        keys[s] = (kvs_stored){.change = change, .packed = take_packed(c, p->unit->tokens)};
-        values[s] = (kvs_stored){.change = kvs_arena_take(&c->arena, count, sizeof *change)};
-        kvs_store_head(pass, p->unit, &pass->schemes[s]->k, &p->k, &keys[s], scratch, &errors[s].key);
-        kvs_store_head(pass, p->unit, &pass->schemes[s]->v, &p->v, &values[s], scratch, &errors[s].value);
-        if (p->unit->queries > 0 && keys[s].end > keys[s].begin)
-            c->product->pack(change + keys[s].begin * pass->head_dim, keys[s].end - keys[s].begin, pass->head_dim,
-                             keys[s].packed);
+        keys[s] = (kvs_stored){.change = take_packed(c, tokens)};
+        values[s].change = kvs_arena_take(&c->arena, (size_t)tokens * (size_t)pass->head_dim, sizeof *chunk);
+        kvs_store_head(pass, p->unit, &pass->schemes[s]->k, &p->k, c->product, &keys[s], chunk, scratch,
+                       &errors[s].key);
+        kvs_store_head(pass, p->unit, &pass->schemes[s]->v, &p->v, NULL, &values[s], NULL, scratch, &errors[s].value);
         errors[s].seconds = kvs_seconds() - started;
     }
 }
@@ -160,10 +161,11 @@ static kvs_status unit_cpu(void *state, const kvs_unit *unit, kvs_unit_errors *e
     return unit->queries > 0 ? attend(c, &p, errors, error) : KVS_OK;
 }
 
-static int64_t bytes_cpu(const kvs_pass *pass, int64_t tokens) {
-    cpu c = {.pass = pass, .scratch_floats = scratch_floats(pass)};
-    kvs_unit unit = {.tokens = (int)tokens};
-    return (int64_t)(unit_bytes(&c, &unit) + kvs_unit_attend_bytes(pass, tokens));
+static int64_t bytes_cpu(const kvs_pass *pass, int64_t tokens, int64_t queries) {
+    cpu c = {.pass = pass};
+    measure_stores(&c);
+    kvs_unit unit = {.tokens = (int)tokens, .queries = (int)queries};
+    return (int64_t)(unit_bytes(&c, &unit) + (size_t)pass->inner_threads * kvs_unit_attend_bytes(pass, tokens));
 }
 
 const kvs_backend kvs_backend_cpu = {

@@ -42,16 +42,18 @@ KVS_SIMD static int subtract(const float *a, const float *b, float *difference, 
     return differ;
 }
 
-kvs_status kvs_round_rows(const kvs_unit *unit, const char *tensor, int head, int head_dim, const float *recorded,
-                          int64_t rows, float *half, float *change, kvs_rounded *rounded, kvs_error *error) {
+kvs_status kvs_round_rows(const kvs_pass *pass, const kvs_unit *unit, const char *tensor, int head,
+                          const float *recorded, int64_t rows, float *half, float *change, kvs_rounded *rounded,
+                          kvs_error *error) {
     *rounded = (kvs_rounded){recorded, recorded, NULL};
-    if (unit->binary16) return KVS_OK;
-    size_t count = (size_t)(rows * head_dim), bad = kvs_round_floats_to_half(recorded, half, count);
+    if (pass->binary16) return KVS_OK;
+    size_t dim = (size_t)pass->head_dim, count = (size_t)rows * dim,
+           bad = kvs_round_floats_to_half(recorded, half, count);
     if (bad < count) {
         char object[64];
         snprintf(object, sizeof object, "/sequences/%06d/%s", unit->place.sequence, tensor);
         return kvs_fail(error, KVS_INPUT, unit->path, object, "value at [%d, %d, %zu, %zu] overflows binary16: %g",
-                        unit->place.layer, head, bad / (size_t)head_dim, bad % (size_t)head_dim, (double)recorded[bad]);
+                        unit->place.layer, head, bad / dim, bad % dim, (double)recorded[bad]);
     }
     if (subtract(half, recorded, change, (int64_t)count)) *rounded = (kvs_rounded){recorded, half, change};
     return KVS_OK;
@@ -62,7 +64,7 @@ int64_t kvs_unit_prefill(const kvs_pass *pass, const kvs_unit *unit) {
     return pass->prompt_exact ? unit->prompt_tokens : 0;
 }
 
-/* dequantized becomes dequantized - half, and the squares of its distance from the recorded values are summed. */
+/* dequantized becomes dequantized - half, and the squares of its distance from the recorded values are added. */
 KVS_SIMD static void compare(const float *half, const float *recorded, float *dequantized, int64_t count,
                              kvs_stored_error *error) {
     double sum = 0, energy = 0;
@@ -73,7 +75,9 @@ KVS_SIMD static void compare(const float *half, const float *recorded, float *de
         energy += (double)recorded[i] * (double)recorded[i];
         dequantized[i] -= half[i];
     }
-    *error = (kvs_stored_error){count, sum, energy};
+    error->elements += count;
+    error->error += sum;
+    error->energy += energy;
 }
 
 /* The same where everything is stored as binary16. */
@@ -89,9 +93,17 @@ KVS_SIMD static void compare_rounding(const kvs_rounded *x, int64_t count, kvs_s
     *error = (kvs_stored_error){count, sum, energy};
 }
 
+int64_t kvs_store_chunk(const kvs_store *store) {
+    enum { ENOUGH = 1024 }; /* tokens: they stay in the cache from one step to the next */
+    int64_t whole = store->window.page_tokens;
+    while (whole % KVS_PRODUCT_PANEL != 0) whole += store->window.page_tokens;
+    return whole * ((ENOUGH + whole - 1) / whole);
+}
+
 void kvs_store_head(const kvs_pass *pass, const kvs_unit *unit, const kvs_store *store, const kvs_rounded *x,
-                    kvs_stored *stored, float *scratch, kvs_stored_error *error) {
-    int64_t dim = pass->head_dim;
+                    const kvs_product *pack, kvs_stored *stored, float *chunk, float *scratch,
+                    kvs_stored_error *error) {
+    int64_t dim = pass->head_dim, page_tokens = store->window.page_tokens;
     if (store->codec == NULL) {
         stored->window = NULL;
         compare_rounding(x, unit->tokens * dim, error);
@@ -100,9 +112,16 @@ void kvs_store_head(const kvs_pass *pass, const kvs_unit *unit, const kvs_store 
     stored->window = &store->window;
     stored->begin = store->window.sink_tokens;
     stored->end = kvs_window_stored_end(&store->window, unit->tokens, kvs_unit_prefill(pass, unit));
-    int64_t first = stored->begin * dim, count = (stored->end - stored->begin) * dim;
+    int64_t step = kvs_store_chunk(store);
     *error = (kvs_stored_error){0};
-    if (count <= 0) return;
-    kvs_store_pages(store, unit->place, stored->end, x->half, stored->change, NULL, scratch);
-    compare(x->half + first, x->recorded + first, stored->change + first, count, error);
+    for (int64_t first = stored->begin; first < stored->end; first += step) {
+        int64_t tokens = stored->end - first < step ? stored->end - first : step;
+        kvs_page_place place = unit->place;
+        place.page = (int)((first - stored->begin) / page_tokens);
+        float *change = stored->change + (first - stored->begin) * dim, *x_hat = pack != NULL ? chunk : change;
+        const float *half = x->half + first * dim;
+        store->codec->pages(store, place, tokens / page_tokens, half, (kvs_coded){.x_hat = x_hat}, scratch);
+        compare(half, x->recorded + first * dim, x_hat, tokens * dim, error);
+        if (pack != NULL) pack->pack(x_hat, tokens, pass->head_dim, change);
+    }
 }

@@ -25,23 +25,26 @@ typedef struct kvs_rounded {
 
 /* Rounds rows of head_dim values; half and change have room for them unless binary16. An overflow of binary16 is
  * KVS_INPUT and names the tensor and the place. */
-KVS_MUST_CHECK kvs_status kvs_round_rows(const kvs_unit *unit, const char *tensor, int head, int head_dim,
+KVS_MUST_CHECK kvs_status kvs_round_rows(const kvs_pass *pass, const kvs_unit *unit, const char *tensor, int head,
                                          const float *recorded, int64_t rows, float *half, float *change,
                                          kvs_rounded *rounded, kvs_error *error);
 
-/* What a scheme made of K or V. */
+/* What a scheme made of K or V: the changes dequantized - half of the tokens of the stored range. Those of V lie row by
+ * row, those of K are packed for attention (kernels/product.h). */
 typedef struct kvs_stored {
     const kvs_window *window; /* NULL: nothing is stored quantized */
     int64_t begin, end;       /* the stored range once every token is in the cache */
-    float *change;            /* [tokens][head_dim]: dequantized - half; [begin, end) is filled */
-    float *packed;            /* of K: change from begin on, packed (kernels/product.h) */
+    float *change;            /* from begin on */
 } kvs_stored;
 
 /* Tokens of the unit's sequence that a prefill stores at once. */
 int64_t kvs_unit_prefill(const kvs_pass *pass, const kvs_unit *unit);
-/* Fills stored (whose change has room) and error. scratch: kvs_store_scratch_floats. */
+/* Tokens that are stored at a time: whole pages, and whole panels of packed keys. */
+int64_t kvs_store_chunk(const kvs_store *store);
+/* Fills stored (whose change has room for all tokens) and error. With pack not NULL, changes are packed with it; chunk
+ * holds kvs_store_chunk tokens. scratch: kvs_store_scratch_floats. */
 void kvs_store_head(const kvs_pass *pass, const kvs_unit *unit, const kvs_store *store, const kvs_rounded *x,
-                    kvs_stored *stored, float *scratch, kvs_stored_error *error);
+                    const kvs_product *pack, kvs_stored *stored, float *chunk, float *scratch, kvs_stored_error *error);
 
 /* A unit ready for attention. */
 typedef struct kvs_prepared {

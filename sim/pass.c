@@ -169,8 +169,6 @@ static kvs_status read_unit(run *r, worker *w, kvs_unit *unit, kvs_error *error)
     unit->tokens = sequence->tokens;
     unit->prompt_tokens = sequence->prompt_tokens;
     unit->queries = job->queries[s];
-    unit->binary16 = sequence->k_element == KVS_ELEMENT_BINARY16 && sequence->v_element == KVS_ELEMENT_BINARY16 &&
-                     (read_queries == 0 || sequence->q_element == KVS_ELEMENT_BINARY16);
     unit->k = k;
     unit->v = v;
     unit->q = q + (size_t)(read_queries - unit->queries) * dim;

@@ -12,7 +12,7 @@
 
 /* Memory that all threads together may work in; one unit under one scheme is always admitted. Leaves a replay of any
  * trace whose heads fit below 300 MB. */
-#define WORK_BYTES ((int64_t)192 << 20)
+#define WORK_BYTES ((int64_t)240 << 20)
 
 /* --- schemes -------------------------------------------------------------------------------------------------------
  */
@@ -51,6 +51,7 @@ typedef struct plan {
     int64_t longest, most_queries;       /* tokens, positions of one sequence */
     int64_t tokens, bytes;               /* over all sequences; bytes of K, V and queries as recorded */
     int64_t positions_replayed, positions_recorded;
+    int binary16; /* all of it */
 } plan;
 
 static void free_plan(plan *p) {
@@ -66,7 +67,7 @@ static int64_t recorded_bytes(const plan *p, const kvs_sequence *s) {
 }
 
 static kvs_status make_plan(kvs_trace *trace, int64_t from_position, plan *p, kvs_error *error) {
-    *p = (plan){.header = kvs_trace_header_of(trace), .sequences = kvs_trace_sequences(trace)};
+    *p = (plan){.header = kvs_trace_header_of(trace), .sequences = kvs_trace_sequences(trace), .binary16 = 1};
     for (int i = 0; i < p->sequences; i++) p->positions_recorded += kvs_trace_sequence(trace, i)->queries;
     p->positions = calloc((size_t)(unsigned)p->sequences, sizeof *p->positions);
     p->queries = calloc((size_t)(unsigned)p->sequences, sizeof *p->queries);
@@ -87,6 +88,8 @@ static kvs_status make_plan(kvs_trace *trace, int64_t from_position, plan *p, kv
         p->tokens += s->tokens;
         p->positions_replayed += p->queries[i];
         p->bytes += recorded_bytes(p, s);
+        p->binary16 &= s->k_element == KVS_ELEMENT_BINARY16 && s->v_element == KVS_ELEMENT_BINARY16 &&
+                       (s->queries == 0 || s->q_element == KVS_ELEMENT_BINARY16);
     }
     return KVS_OK;
 }
@@ -121,7 +124,8 @@ static kvs_pass_job job_of(kvs_trace *trace, const plan *p, const kvs_replay_opt
                  .group = header->query_heads / header->kv_heads,
                  .softmax_scale = header->softmax_scale,
                  .causal = header->causal,
-                 .prompt_exact = options->prompt_exact},
+                 .prompt_exact = options->prompt_exact,
+                 .binary16 = p->binary16},
         .seed = (uint64_t)options->seed,
         .positions = p->positions,
         .queries = p->queries,
@@ -134,7 +138,8 @@ static kvs_pass_job job_of(kvs_trace *trace, const plan *p, const kvs_replay_opt
 /* Bytes that the next pass takes with the schemes and threads of the job. */
 static int64_t pass_bytes(const kvs_pass_job *job, const plan *p) {
     int64_t head = p->longest * job->pass.head_dim, queries = p->most_queries * job->pass.head_dim * job->pass.group;
-    int64_t unit = (2 * head + queries) * (int64_t)sizeof(float) + job->backend->bytes(&job->pass, p->longest);
+    int64_t unit =
+        (2 * head + queries) * (int64_t)sizeof(float) + job->backend->bytes(&job->pass, p->longest, p->most_queries);
     return unit * job->threads + kvs_tally_bytes(job->samples, job->most_of_head) * job->pass.schemes_count;
 }
 
@@ -143,19 +148,21 @@ static int64_t pass_bytes(const kvs_pass_job *job, const plan *p) {
 static void fit(kvs_pass_job *job, const plan *p, int remaining, int threads) {
     enum { FEW = 4 };
     int64_t units = (int64_t)p->header->layers * p->header->kv_heads * p->sequences;
-    job->pass.schemes_count = remaining;
+    int *count = &job->pass.schemes_count, *inner = &job->pass.inner_threads;
+    *count = remaining;
     job->threads = threads < units ? threads : (int)units;
-    job->pass.inner_threads = 1;
-    while (pass_bytes(job, p) > WORK_BYTES) {
-        int *count = &job->pass.schemes_count;
-        if (*count > FEW || (job->threads == 1 && *count > 1))
+    for (*inner = threads / job->threads; pass_bytes(job, p) > WORK_BYTES;) {
+        if (*count > FEW || (job->threads == 1 && *count > 1)) {
             *count = (*count + 1) / 2;
-        else if (job->threads > 1)
+        } else if (job->threads > 1) {
             job->threads = (job->threads + 1) / 2;
-        else
+            *inner = threads / job->threads;
+        } else if (*inner > 1) {
+            *inner = (*inner + 1) / 2;
+        } else {
             break;
+        }
     }
-    job->pass.inner_threads = threads / job->threads;
 }
 
 static void complete(const plan *p, kvs_result *result) {
