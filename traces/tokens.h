@@ -9,6 +9,10 @@
 
 #include "core/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct kvs_tokens {
     int count, documents; /* one document where the file has no offsets */
     int32_t *ids;         /* [count], each 0 or more */
@@ -19,4 +23,7 @@ typedef struct kvs_tokens {
 KVS_MUST_CHECK kvs_status kvs_tokens_read(const char *path, kvs_tokens *tokens, kvs_error *error);
 void kvs_tokens_clear(kvs_tokens *tokens);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

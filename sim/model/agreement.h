@@ -9,6 +9,10 @@
 #include "sim/model/model.h"
 #include "traces/tokens.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct kvs_agreement_options {
     int prompts;       /* taken at even steps from the text */
     int prompt_tokens; /* of each */
@@ -30,4 +34,7 @@ KVS_MUST_CHECK kvs_status kvs_agreement_run(const kvs_model *model, const kvs_to
                                             kvs_scheme *const *schemes, int count, const kvs_agreement_options *options,
                                             kvs_agreement *agreements, kvs_error *error);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

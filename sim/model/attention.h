@@ -8,6 +8,10 @@
 
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { KVS_ATTENTION_ROWS = 64 }; /* queries of one block */
 
 /* K or V of one KV head. */
@@ -26,4 +30,7 @@ size_t kvs_attention_scratch(int tokens);
 void kvs_attention_block(int head_dim, float scale, const kvs_cache_side *k, const kvs_cache_side *v, const float *q,
                          int first, int rows, float *scratch, float *out, size_t out_stride);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -9,6 +9,10 @@
 
 #include "core/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* The bytes that an id stands for. */
 typedef struct kvs_token_bytes {
     const unsigned char *bytes; /* NULL: no such id */
@@ -55,4 +59,7 @@ void kvs_bpe_scratch_clear(kvs_bpe_scratch *scratch);
 KVS_MUST_CHECK kvs_status kvs_bpe_encode(const kvs_bpe *bpe, const unsigned char *piece, size_t count,
                                          kvs_bpe_scratch *scratch, int32_t *ids, size_t *made, kvs_error *error);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

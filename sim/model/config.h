@@ -12,6 +12,10 @@
 
 #define KVS_MODEL_MAX_ROTARY 1024
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* The rotary embedding: channel pair (i, i + rotary_dim/2) at position p turns by p * inverse_frequency[i], and cosine
  * and sine are multiplied by `factor` (1 but for yarn). */
 typedef struct kvs_rope {
@@ -39,4 +43,7 @@ KVS_MUST_CHECK kvs_status kvs_model_config_read(const char *directory, kvs_model
 KVS_MUST_CHECK kvs_status kvs_model_config_parse(const char *file, const char *text, unsigned long bytes,
                                                  kvs_model_config *config, kvs_error *error);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -12,6 +12,10 @@
 #include "sim/model/forward.h"
 #include "traces/tokens.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { KVS_EVAL_BINS = 16 };
 
 typedef struct kvs_eval_options {
@@ -50,4 +54,7 @@ KVS_MUST_CHECK kvs_status kvs_evaluate(const kvs_model *model, const kvs_tokens 
                                        kvs_error *error);
 void kvs_evaluation_clear(kvs_evaluation *evaluation);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/half.h"
 #include "core/progress.h"
+#include "kernels/cache.h"
 #include "sim/model/attention.h"
 #include "sim/model/rope.h"
 #include "sim/model/vector.h"
@@ -236,20 +236,10 @@ static void rotate(const kvs_session *s, int index) {
 /* --- one layer: the cache ------------------------------------------------------------------------------------------
  */
 
-/* Rounds the new rows of one head of K or V to binary16, which is what any cache holds, and stores the pages that
- * have become due. */
+/* The new rows of one head of K or V, and the pages that have become due. */
 static int store_head(const kvs_session *s, const kvs_store *store, int layer, int head, float *full, float *stored) {
-    size_t dim = (size_t)s->model->config.head_dim, count = (size_t)s->tokens * dim;
-    float *fresh = full + (size_t)s->seen * dim;
-    if (kvs_round_floats_to_half(fresh, fresh, count) != count) return 0;
-    if (store->codec == NULL) return 1;
-    int64_t sink = store->window.sink_tokens, page = store->window.page_tokens;
-    int64_t from = kvs_window_stored_end(&store->window, s->seen, s->pass.prompt_tokens);
-    int64_t to = kvs_window_stored_end(&store->window, s->seen + s->tokens, s->pass.prompt_tokens);
-    kvs_page_place place = {s->pass.seed, s->pass.sequence, layer, head, (int)((from - sink) / page)};
-    kvs_coded out = {.x_hat = stored + (size_t)from * dim};
-    if (to > from) store->codec->pages(store, place, (to - from) / page, full + (size_t)from * dim, out, scratch_of(s));
-    return 1;
+    kvs_page_place place = {.seed = s->pass.seed, .sequence = s->pass.sequence, .layer = layer, .kv_head = head};
+    return kvs_store_append(store, place, s->seen, s->tokens, s->pass.prompt_tokens, full, stored, scratch_of(s));
 }
 
 static kvs_status fill_cache(const kvs_session *s, int layer, kvs_error *error) {

@@ -12,6 +12,10 @@
 #include "kernels/scheme.h"
 #include "sim/model/model.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* q, k and v of one layer for the tokens at positions first to first + tokens - 1, which have just been computed:
  * q [query_heads][tokens][head_dim]; k and v [kv_heads][stride][head_dim], of which rows first... are meant. */
 typedef struct kvs_projections {
@@ -57,4 +61,7 @@ KVS_MUST_CHECK kvs_status kvs_model_forward(const kvs_model *model, const kvs_mo
  * from many. */
 void kvs_model_logits(const kvs_model *model, const float *hidden, int rows, float *logits);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -8,6 +8,10 @@
 
 #include "core/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Parses text[0, bytes) (no NUL needed), which must hold one JSON object and nothing else. *root is the caller's,
  * freed with cJSON_Delete. `file` names the text in errors. */
 KVS_MUST_CHECK kvs_status kvs_json_parse(const char *file, const char *text, size_t bytes, cJSON **root,
@@ -39,4 +43,7 @@ KVS_MUST_CHECK kvs_status kvs_json_text(const char *file, const cJSON *object, c
 KVS_MUST_CHECK kvs_status kvs_read_file(const char *path, size_t limit_bytes, char **text, size_t *bytes,
                                         kvs_error *error);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -14,6 +14,10 @@
 #include "core/status.h"
 #include "sim/model/config.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct kvs_layer {
     float *input_norm;      /* [hidden] */
     float *qkv;             /* [(query_heads + 2 kv_heads) * head_dim][hidden] */
@@ -47,4 +51,7 @@ double kvs_model_softmax_scale(const kvs_model_config *config);
  * weight, and attention over the visible keys only. */
 double kvs_model_operations(const kvs_model_config *config, int tokens, int with_logits);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -7,6 +7,10 @@
 
 #include "core/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* A part of the text: bytes [begin, end). */
 typedef struct kvs_piece {
     size_t begin, end;
@@ -38,4 +42,7 @@ KVS_MUST_CHECK kvs_status kvs_utf8_check(const char *name, const char *text, siz
 KVS_MUST_CHECK kvs_status kvs_pretokenize(const kvs_pretokenizer *pretokenizer, const char *name, const char *text,
                                           size_t begin, size_t end, kvs_pieces *pieces, kvs_error *error);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -8,6 +8,10 @@
 #include "sim/model/model.h"
 #include "traces/trace.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Which queries of a sequence of T tokens are recorded. */
 typedef enum kvs_query_choice {
     KVS_QUERIES_SPREAD, /* N evenly from position T / 32 to the last, both among them */
@@ -36,4 +40,7 @@ typedef struct kvs_record_options {
 KVS_MUST_CHECK kvs_status kvs_record(const kvs_model *model, const char *path, const kvs_record_options *options,
                                      int *sequences, kvs_error *error);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -7,6 +7,10 @@
 #include "core/status.h"
 #include "sim/model/config.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Fills rope from theta, rotary_dim (even) and the configuration's rope_scaling object (NULL: none). `trained` is
  * max_position_embeddings. Scalings, by "rope_type" (or "type"):
  *   default  no scaling
@@ -25,4 +29,7 @@ void kvs_rope_table(const kvs_rope *rope, int first, int tokens, float *cosines,
 /* Rotates one head's vector in place: x [head_dim], the cosines and sines of its position [rotary_dim/2]. */
 void kvs_rope_rotate(const kvs_rope *rope, const float *cosines, const float *sines, float *x);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -12,6 +12,10 @@
 
 #include "core/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum kvs_dtype { KVS_DTYPE_F32, KVS_DTYPE_F16, KVS_DTYPE_BF16, KVS_DTYPE_OTHER } kvs_dtype;
 
 enum { KVS_TENSOR_MAX_RANK = 8 };
@@ -59,4 +63,7 @@ const kvs_stored_tensor *kvs_safetensors_find(const kvs_safetensors *tensors, co
 KVS_MUST_CHECK kvs_status kvs_safetensors_read(const kvs_safetensors *tensors, const char *name, int64_t rows,
                                                int64_t columns, float *floats, kvs_error *error);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -15,6 +15,10 @@
 #include "sim/model/tokenizer.h"
 #include "traces/tokens.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* A text under construction and its ids. */
 typedef struct kvs_task_text {
     int32_t *ids; /* [context] */
@@ -58,4 +62,7 @@ KVS_MUST_CHECK kvs_status kvs_task_run(const kvs_model *model, const kvs_tokeniz
                                        const kvs_task *task, kvs_scheme *const *schemes, int count,
                                        const kvs_task_options *options, kvs_task_score *scores, kvs_error *error);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -12,6 +12,10 @@
 
 #include "core/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct kvs_tokenizer kvs_tokenizer;
 
 /* Reads directory/tokenizer.json, or a text in memory that `file` names in errors. *tokenizer is the caller's, freed
@@ -34,4 +38,7 @@ KVS_MUST_CHECK kvs_status kvs_tokenizer_encode(const kvs_tokenizer *tokenizer, c
 KVS_MUST_CHECK kvs_status kvs_tokenizer_decode(const kvs_tokenizer *tokenizer, const int32_t *ids, size_t count,
                                                char **text, size_t *bytes, kvs_error *error);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -3,6 +3,10 @@
 #ifndef KVS_SIM_MODEL_VECTOR_H
 #define KVS_SIM_MODEL_VECTOR_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* y = x / sqrt(mean(x^2) + epsilon) * weight, over one row; y may be x. */
 void kvs_rms_norm(int count, const float *x, const float *weight, float epsilon, float *y);
 
@@ -25,4 +29,7 @@ kvs_logit_row kvs_logits_summarize(int count, const float *logits);
 /* KL(p || q) in nats of the distributions that two rows of logits stand for, given their summaries; never below 0. */
 double kvs_logits_kl(int count, const float *p_logits, kvs_logit_row p, const float *q_logits, kvs_logit_row q);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

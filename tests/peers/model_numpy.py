@@ -159,7 +159,7 @@ class Pass(ctypes.Structure):  # kvs_model_pass of sim/model/forward.h
     ]
 
 
-def library_logits(path, directory, ids, hidden_size, vocabulary):
+def library_logits(path, directory, ids, hidden_size, vocabulary, how=None):
     lib = ctypes.CDLL(path)
     lib.kvs_model_logits.restype = None
     lib.kvs_model_close.restype = None
@@ -175,7 +175,7 @@ def library_logits(path, directory, ids, hidden_size, vocabulary):
     ids = np.ascontiguousarray(ids, np.int32)
     hidden = np.zeros((len(ids), hidden_size), np.float32)
     logits = np.zeros((len(ids), vocabulary), np.float32)
-    must(lib.kvs_model_forward(model, ctypes.byref(Pass()), ids.ctypes.data_as(ctypes.c_void_p), len(ids),
+    must(lib.kvs_model_forward(model, ctypes.byref(how or Pass()), ids.ctypes.data_as(ctypes.c_void_p), len(ids),
                                hidden.ctypes.data_as(ctypes.c_void_p), error))
     lib.kvs_model_logits(model, hidden.ctypes.data_as(ctypes.c_void_p), len(ids), logits.ctypes.data_as(ctypes.c_void_p))
     lib.kvs_model_close(model)
