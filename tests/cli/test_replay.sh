@@ -124,6 +124,25 @@ if [ -w /dev/full ]; then
     report $? "a full disk behind standard output"
 fi
 
+(
+    trap '' XFSZ # a write beyond the limit then fails as on a full disk
+    ulimit -f 8
+    exec "$KVSCOPE" replay "$TRACE" --scheme kitty -o "$T/full.h5" --quiet 2>"$T/.err"
+)
+[ $? = 3 ] && [ "$(wc -l <"$T/.err")" = 1 ] && grep -q 'full.h5: cannot be written' "$T/.err" && [ -z "$(ls "$T" | grep full)" ]
+report $? "a full disk: one line, and no part of a file"
+"$KVSCOPE" gen -o "$T/long.h5" --tokens 8192 --layers 4 --queries 256 --quiet
+"$KVSCOPE" replay "$T/long.h5" $(for bits in 1 2 3 4 5 6 7 8; do for sink in 0 1 2 3 4 5 6 7 8 9; do
+    echo "--scheme int:bits=$bits,sink=$sink"; done; done) -o "$T/stopped.h5" --quiet 2>"$T/.err" &
+sleep 0.3
+kill -INT $!
+wait $!
+[ $? = 130 ] && [ "$(wc -l <"$T/.err")" = 1 ] && grep -q 'interrupted' "$T/.err" && [ -z "$(ls "$T" | grep stopped)" ]
+report $? "an interrupt: exit 130, one line, and no part of a file"
+if [ ! -e /dev/nvidia0 ]; then
+    fails 4 'cuda' "a back end whose device is missing" "$KVSCOPE" replay "$TRACE" --scheme kitty --backend cuda
+fi
+
 # --- odd traces
 variant() { # variant NAME PYTHON: a copy of the sample, changed
     cp "$TRACE" "$T/$1.h5" && chmod u+w "$T/$1.h5" && "$PYTHON" -c "
