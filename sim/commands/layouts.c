@@ -5,12 +5,14 @@
 #include "core/version.h"
 #include "kernels/layout.h"
 #include "sim/command.h"
+#include "sim/commands/layouts.h"
 
 typedef struct settings {
     kvs_common common;
     const char *layout;
     int64_t head_dim, page, kv_heads, bits, boost_bits, value_bits;
     double boost;
+    int transactions;
 } settings;
 
 static const kvs_option options[] = {
@@ -22,6 +24,8 @@ static const kvs_option options[] = {
     {"boost-bits", KVS_OPTION_INT, offsetof(settings, boost_bits), "N", "4", 1, 16, "the same in boosted channels"},
     {"boost", KVS_OPTION_REAL, offsetof(settings, boost), "R", "0.25", 0, 1, "share of the channels that are boosted"},
     {"value-bits", KVS_OPTION_INT, offsetof(settings, value_bits), "N", "2", 1, 16, "bits of a value's code"},
+    {"transactions", KVS_OPTION_FLAG, offsetof(settings, transactions), NULL, NULL, 0, 0,
+     "predict how a GPU's memory system serves the kernels that write and read the pages"},
     {NULL, KVS_OPTION_FLAG, 0, NULL, NULL, 0, 0, NULL},
 };
 
@@ -99,6 +103,23 @@ static kvs_status print_json(cJSON *rows, kvs_error *error) {
     return KVS_OK;
 }
 
+/* One layout, as a JSON row or as text. */
+static kvs_status show_layout(const settings *s, const kvs_layout *layout, const kvs_format *format, cJSON *rows,
+                              kvs_error *error) {
+    kvs_layout_traffic traffic;
+    if (s->transactions) KVS_TRY(kvs_layout_traffic_of(format, (uint64_t)s->common.seed, &traffic, error));
+    if (rows != NULL) {
+        cJSON *row = layout_json(layout, format);
+        if (s->transactions) cJSON_AddItemToObject(row, "transactions_per_page", kvs_traffic_json(&traffic));
+        cJSON_AddItemToArray(rows, row);
+    } else if (s->transactions) {
+        kvs_print_traffic(layout->name, &traffic);
+    } else {
+        print_layout(layout, format);
+    }
+    return KVS_OK;
+}
+
 static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *error) {
     const settings *s = config;
     kvs_page_shape shape = {(int)s->head_dim,  (int)s->page,       (int)s->kv_heads,
@@ -108,6 +129,7 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
     if (s->layout != NULL && kvs_layout_find(s->layout) == NULL)
         return kvs_fail(error, KVS_USAGE, "--layout", s->layout, "unknown layout; `kvscope layouts` lists them");
     cJSON *rows = s->common.json ? cJSON_CreateArray() : NULL;
+    if (s->transactions && rows == NULL) kvs_print_traffic_head();
     for (int i = 0; kvs_layouts[i] != NULL; i++) {
         kvs_format format;
         if (s->layout != NULL && kvs_layouts[i] != kvs_layout_find(s->layout)) continue;
@@ -115,25 +137,26 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
         if (s->layout == NULL && shape.page_tokens < kvs_layouts[i]->min_page_tokens && shape.page_tokens >= 16)
             continue;
         kvs_status status = kvs_format_make(kvs_layouts[i], &shape, &format, error);
+        if (status == KVS_OK) status = show_layout(s, kvs_layouts[i], &format, rows, error);
         if (status != KVS_OK) {
             cJSON_Delete(rows);
             return status;
         }
-        if (rows != NULL)
-            cJSON_AddItemToArray(rows, layout_json(kvs_layouts[i], &format));
-        else
-            print_layout(kvs_layouts[i], &format);
     }
     return rows != NULL ? print_json(rows, error) : KVS_OK;
 }
 
 const kvs_command kvs_command_layouts = {
     .name = "layouts",
-    .arguments = "[--layout L] [--head-dim N] [--page N] [--boost R] ...",
+    .arguments = "[--layout L] [--head-dim N] [--page N] [--boost R] [--transactions] ...",
     .summary = "bytes, bits and alignment of every page layout, and where everything lies",
-    .details = "A page is one KV head's keys and values of some consecutive tokens; a block is that of all heads.\n"
-               "Bits are per element of K and V together, of a full page.\n"
-               "  kvscope layouts --layout fragment --head-dim 64 --page 64\n",
+    .details =
+        "A page is one KV head's keys and values of some consecutive tokens; a block is that of all heads.\n"
+        "Bits are per element of K and V together, of a full page.\n"
+        "With --transactions, the kernels run on the host (kernels/simt) over two blocks of random pages, every\n"
+        "access is recorded, and the coalescing model (analysis/transactions.h) counts what they take.\n"
+        "  kvscope layouts --layout fragment --head-dim 64 --page 64\n"
+        "  kvscope layouts --transactions\n",
     .options = options,
     .config_bytes = sizeof(settings),
     .min_operands = 0,

@@ -39,4 +39,37 @@ fails 2 'fragment: page: 16 tokens are fewer' 'fragment by name with a page of 1
 fails 2 'head_dim: 80 is none of' 'a head_dim that no kernel supports' "$KVSCOPE" layouts --head-dim 80
 fails 2 'bits: 3' 'bits that no layout supports' "$KVSCOPE" layouts --bits 3
 fails 2 'unknown layout' 'an unknown layout' "$KVSCOPE" layouts --layout nonsense
+# Full-precision pages of 128 tokens x 128 channels: 32 KiB each of keys and values, every sector once, fully used. A
+# packed page is written and read as often as it has sectors, at least.
+run "$KVSCOPE" layouts --transactions --json --kv-heads 2
+if [ -n "${PYTHON:-}" ]; then
+    "$PYTHON" - "$T/.out" 2>"$T/.err" <<'PYTHON'
+import json, sys
+for layout in json.load(open(sys.argv[1]))["layouts"]:
+    rows = layout["transactions_per_page"]
+    if layout["layout"].startswith("fp16"):
+        assert [row["purpose"] for row in rows] == ["read keys", "read values"]
+        for row in rows:
+            assert row["loads"]["requests"] == 64 and row["loads"]["sectors"] == row["stores"]["sectors"] == 1024
+            assert row["loads"]["sectors_per_request"] == 16 and row["loads"]["useful_bytes_per_sector"] == 32
+            assert row["async_copies"]["sectors_per_request"] is None
+            assert row["compulsory_read_bytes"] == row["compulsory_written_bytes"] == 32768
+    else:
+        assert len(rows) == 4, layout["layout"]
+        write_k, write_v, read_k, read_v = rows
+        written = write_k["compulsory_written_bytes"] + write_v["compulsory_written_bytes"]
+        assert layout["page_bytes"] - 64 <= written <= layout["page_bytes"] + 64, layout["layout"]
+        for write, read in (write_k, read_k), (write_v, read_v):
+            assert write["compulsory_read_bytes"] == read["compulsory_written_bytes"] == 32768
+            assert read["compulsory_read_bytes"] == write["compulsory_written_bytes"]
+            assert read["loads"]["sectors"] * 32 >= read["compulsory_read_bytes"]
+PYTHON
+    report $? 'every sector of a page is written and read, and full precision wastes none'
+else
+    skip 'every sector of a page is written and read' 'needs Python'
+fi
+passes 'layouts --transactions as a table' "$KVSCOPE" layouts --transactions --layout fragment --kv-heads 1
+[ "$(grep -c '^fragment ' "$T/.out")" = 4 ]
+report $? 'one line for each kernel'
+
 finish
