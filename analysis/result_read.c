@@ -1,10 +1,10 @@
 /* result_read.c: results from HDF5. Anything that is not what result_write.c writes is refused. */
-#include <hdf5.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "analysis/result.h"
+#include "core/h5_isolate.h"
 
 enum { MOST_ROWS = 1 << 26 }; /* of one table: keeps hostile sizes out of memory arithmetic */
 
@@ -227,19 +227,30 @@ static kvs_status read_all(hid_t file, const char *path, kvs_results *results, k
     return read_channels(file, path, results, error);
 }
 
-kvs_status kvs_results_read_h5(const char *path, kvs_results *results, kvs_error *error) {
+/* Reads the file in this process. */
+static kvs_status read_here(const char *path, kvs_results *results, kvs_error *error) {
+    hid_t file;
     *results = (kvs_results){0};
-    kvs_status status;
-    H5E_BEGIN_TRY {
-        hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-        if (file < 0) {
-            status = kvs_fail(error, KVS_INPUT, path, NULL, "cannot be opened as an HDF5 file");
-        } else {
-            status = read_all(file, path, results, error);
-            H5Fclose(file);
-        }
+    kvs_h5_lock();
+    kvs_status status = kvs_h5_open(path, &file, error);
+    if (status == KVS_OK) {
+        status = read_all(file, path, results, error);
+        H5Fclose(file);
     }
-    H5E_END_TRY
+    kvs_h5_unlock();
     if (status != KVS_OK) kvs_results_clear(results);
     return status;
+}
+
+static kvs_status look(const char *path, kvs_error *error) {
+    kvs_results results;
+    KVS_TRY(read_here(path, &results, error));
+    kvs_results_clear(&results);
+    return KVS_OK;
+}
+
+kvs_status kvs_results_read_h5(const char *path, kvs_results *results, kvs_error *error) {
+    *results = (kvs_results){0};
+    KVS_TRY(kvs_h5_isolated(path, look, error)); /* HDF5 crashes on some damaged files */
+    return read_here(path, results, error);
 }

@@ -1,13 +1,13 @@
 /* result_write.c: results as HDF5 (schema: analysis/RESULTS.md). The file is built in memory and written as bytes, so a
  * full disk is an ordinary error. */
 #include <errno.h>
-#include <hdf5.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "analysis/result.h"
 #include "core/file.h"
+#include "core/h5.h"
 
 /* Every helper returns KVS_OK or fills the writer's error, naming the object. */
 typedef struct writer {
@@ -234,11 +234,9 @@ static kvs_status write_image(const char *path, const void *image, size_t bytes,
 kvs_status kvs_results_write_h5(const kvs_results *results, const char *path, kvs_error *error) {
     void *image = NULL;
     size_t bytes = 0;
-    kvs_status status;
-    H5E_BEGIN_TRY {
-        status = build(results, path, &image, &bytes, error);
-    }
-    H5E_END_TRY
+    kvs_h5_lock();
+    kvs_status status = build(results, path, &image, &bytes, error);
+    kvs_h5_unlock();
     if (status == KVS_OK) status = write_image(path, image, bytes, error);
     free(image);
     return status;

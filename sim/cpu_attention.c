@@ -98,12 +98,15 @@ static void clear_tail(const block *b, float *matrix, int row, int64_t visible) 
     memset(matrix + row * b->stride + visible, 0, (size_t)(b->n - visible) * sizeof *matrix);
 }
 
-static void gather(const block *b, size_t offset_of_array, float *rows) {
+/* Which of the arrays of a kvs_rounded. */
+enum { RECORDED, HALF, CHANGE };
+
+/* The queries of the block as rows; changes that are none are 0. */
+static void gather(const block *b, int which, float *rows) {
     const kvs_prepared *p = b->prepared;
     size_t dim = (size_t)p->pass->head_dim, length = (size_t)b->positions * dim;
     for (int h = 0; h < p->pass->group; h++) {
-        const float *from;
-        memcpy(&from, (const char *)&p->q[h] + offset_of_array, sizeof from);
+        const float *from = which == RECORDED ? p->q[h].recorded : which == HALF ? p->q[h].half : p->q[h].change;
         if (from != NULL)
             memcpy(rows + (size_t)h * length, from + (size_t)b->first * dim, length * sizeof *rows);
         else
@@ -121,18 +124,18 @@ static void find_rounding(block *b, float scale) {
         b->q_half = b->q;
         return;
     }
-    gather(b, offsetof(kvs_rounded, half), b->q_half);
+    gather(b, HALF, b->q_half);
     memset(b->rounding, 0, (size_t)b->rows * (size_t)b->stride * sizeof *b->rounding);
     if (p->k.change != NULL) scores(b, scale, b->q_half, p->k_change_packed, b->n, 1, b->rounding);
     if (!queries_change) return;
-    gather(b, offsetof(kvs_rounded, change), b->q_change);
+    gather(b, CHANGE, b->q_change);
     scores(b, scale, b->q_change, p->k_packed, b->n, 1, b->rounding);
 }
 
 static void reference(block *b, float scale) {
     const kvs_prepared *p = b->prepared;
     int dim = p->pass->head_dim;
-    gather(b, offsetof(kvs_rounded, recorded), b->q);
+    gather(b, RECORDED, b->q);
     scores(b, scale, b->q, p->k_packed, b->n, 0, b->logits);
     for (int row = 0; row < b->rows; row++) {
         int64_t visible = visible_of(b, row);
