@@ -146,9 +146,10 @@ KVS_SIMD static void encode_token_groups(kvs_rounding rounding, int groups, int 
 /* --- pages ---------------------------------------------------------------------------------------------------------
  */
 
-/* The levels of each channel of one page, by its rank; ranks_out may be NULL. scratch: (page_tokens + 2) * head_dim. */
-static void choose_levels(const kvs_store *store, const kvs_page_place *place, const float *x, float *scratch,
-                          float *levels, uint8_t *ranks_out) {
+/* The levels of each channel of one page, by its rank; ranks_out may be NULL. scratch: 2 * head_dim and
+ * what the ranking takes. */
+static void choose_levels(const kvs_store *store, const kvs_page_context *first, int page, const float *x,
+                          float *scratch, float *levels, uint8_t *ranks_out) {
     const kvs_affine_config *config = config_of(store);
     int head_dim = store->head_dim, count = config->boost_count;
     float base = kvs_affine_levels(config->bits), boosted = kvs_affine_levels(config->boost_bits);
@@ -158,9 +159,10 @@ static void choose_levels(const kvs_store *store, const kvs_page_place *place, c
             for (int d = 0; d < head_dim; d++) ranks_out[d] = (uint8_t)(count == 0 ? 0 : d);
         return;
     }
-    float *scores = scratch + (size_t)store->window.page_tokens * head_dim;
+    float *scores = scratch;
     int *ranks = (int *)(void *)(scores + head_dim);
-    config->ranking->score(place, store->window.page_tokens, head_dim, x, scratch, scores);
+    kvs_page_context context = kvs_page_context_of(first, &store->window, store->needs, page);
+    config->ranking->score(&context, store->window.page_tokens, head_dim, x, scratch + 2 * (size_t)head_dim, scores);
     kvs_rank_channels(head_dim, scores, ranks);
     for (int d = 0; d < head_dim; d++) levels[d] = ranks[d] < count ? boosted : base;
     if (ranks_out != NULL)
@@ -172,17 +174,17 @@ static void keep_metadata(const fitted *f, size_t groups, size_t at, kvs_coded o
     if (out.zeros != NULL) memcpy(out.zeros + at, f->zero, sizeof *out.zeros * groups);
 }
 
-static void channel_pages(const kvs_store *store, kvs_page_place place, int64_t pages, const float *x, kvs_coded out,
-                          float *scratch) {
+static void channel_pages(const kvs_store *store, const kvs_page_context *first, int64_t pages, const float *x,
+                          kvs_coded out, float *scratch) {
     const kvs_affine_config *config = config_of(store);
     int head_dim = store->head_dim, page_tokens = store->window.page_tokens;
     size_t group_elements = (size_t)config->group * (size_t)head_dim;
     fitted f = fitted_in(scratch, head_dim);
     scratch += 7 * (size_t)head_dim;
     size_t element = 0, metadata = 0;
-    for (int64_t p = 0; p < pages; p++, place.page++) {
+    for (int64_t p = 0; p < pages; p++) {
         uint8_t *ranks = out.ranks != NULL ? out.ranks + (size_t)p * (size_t)head_dim : NULL;
-        choose_levels(store, &place, x + element, scratch, f.levels, ranks);
+        choose_levels(store, first, first->place.page + (int)p, x + element, scratch, f.levels, ranks);
         for (int t = 0; t < page_tokens; t += config->group) {
             channel_extremes(config->group, head_dim, x + element, f.low, f.high);
             fit(config->rule, head_dim, f);
@@ -215,17 +217,17 @@ static void token_pages(const kvs_store *store, int64_t pages, const float *x, k
     if (out.ranks != NULL) memset(out.ranks, 0, (size_t)pages * (size_t)store->head_dim);
 }
 
-static void pages(const kvs_store *store, kvs_page_place place, int64_t count, const float *x, kvs_coded out,
+static void pages(const kvs_store *store, const kvs_page_context *first, int64_t count, const float *x, kvs_coded out,
                   float *scratch) {
     if (config_of(store)->axis == KVS_AXIS_CHANNEL)
-        channel_pages(store, place, count, x, out, scratch);
+        channel_pages(store, first, count, x, out, scratch);
     else
         token_pages(store, count, x, out, scratch);
 }
 
 static size_t scratch_floats(const kvs_store *store) {
     if (config_of(store)->axis == KVS_AXIS_TOKEN) return 7 * TOKEN_BLOCK;
-    return ((size_t)store->window.page_tokens + 9) * (size_t)store->head_dim;
+    return 9 * (size_t)store->head_dim + kvs_ranking_scratch(store->window.page_tokens, store->head_dim);
 }
 
 /* --- the account ---------------------------------------------------------------------------------------------------
@@ -283,6 +285,8 @@ kvs_status kvs_affine_store(kvs_scheme *scheme, kvs_store *store, kvs_window win
     if (own == NULL) return kvs_fail(error, KVS_INPUT, scheme->spec, NULL, "out of memory");
     *own = *config;
     *store = (kvs_store){.window = window, .head_dim = scheme->head_dim, .codec = &affine_codec, .config = own};
+    const kvs_ranking *ranking = config->boost_count % scheme->head_dim != 0 ? config->ranking : NULL;
+    if (ranking != NULL) store->needs = (kvs_query_needs){ranking->queries, ranking->attention, config->rank_window};
     return KVS_OK;
 }
 

@@ -25,6 +25,7 @@ typedef struct kvs_affine_config {
     int boost_bits;             /* of the boost_count channels that rank first in a page; per channel only */
     int boost_count;            /* 0..head_dim */
     const kvs_ranking *ranking; /* may be NULL when boost_count is 0 or head_dim */
+    int rank_window;            /* kvs_query_needs.window of the ranking */
     kvs_affine_rule rule;
     int planes; /* the layout stores boosted codes as planes of `bits` bits; otherwise each channel at its own width */
 } kvs_affine_config;

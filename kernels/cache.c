@@ -17,7 +17,9 @@ int kvs_store_append(const kvs_store *store, kvs_page_place place, int64_t seen,
     if (to <= from) return 1;
     place.page = (int)((from - store->window.sink_tokens) / store->window.page_tokens);
     kvs_coded out = {.x_hat = stored + (size_t)from * dim};
-    store->codec->pages(store, place, (to - from) / store->window.page_tokens, full + (size_t)from * dim, out, scratch);
+    kvs_page_context context = {.place = place};
+    store->codec->pages(store, &context, (to - from) / store->window.page_tokens, full + (size_t)from * dim, out,
+                        scratch);
     return 1;
 }
 
@@ -26,6 +28,7 @@ kvs_status kvs_cache_append(const kvs_scheme *scheme, int side, const kvs_page_p
                             kvs_error *error) {
     const kvs_store *store = side == KVS_CACHE_V ? &scheme->v : &scheme->k;
     size_t at = (size_t)seen * (size_t)store->head_dim, count = (size_t)fresh * (size_t)store->head_dim;
+    KVS_TRY(kvs_scheme_without_queries(scheme, "a cache of another engine", error));
     float *scratch = malloc(sizeof *scratch * (kvs_store_scratch_floats(store) + 1));
     if (scratch == NULL) return kvs_fail(error, KVS_INPUT, scheme->spec, NULL, "out of memory");
     /* Rounded first, so that `read` has the new rows before a page that ends among them is stored. */

@@ -21,7 +21,8 @@ enum { KVS_CACHE_K, KVS_CACHE_V };
 /* Takes in rows [seen, seen + fresh) of full [tokens][head_dim], which hold new tokens: rounds them to binary16 in
  * place and in `read`, then stores every page that is due once seen + fresh tokens are there, so that `read` holds what
  * attention at the next position reads. The first prefill_tokens came at once. place.page is set here. *stored_end
- * (may be NULL) receives the end of the stored range. KVS_INPUT where a value overflows binary16 or memory is short. */
+ * (may be NULL) receives the end of the stored range. KVS_INPUT where a value overflows binary16 or memory is short;
+ * KVS_USAGE where the scheme uses queries. */
 KVS_MUST_CHECK kvs_status kvs_cache_append(const kvs_scheme *scheme, int side, const kvs_page_place *place,
                                            int64_t seen, int64_t fresh, int64_t prefill_tokens, float *full,
                                            float *read, int64_t *stored_end, kvs_error *error);

@@ -83,6 +83,23 @@ void kvs_tree_mean(kvs_term term, int tokens, int head_dim, const float *k, cons
     for (int d = 0; d < head_dim; d++) means[d] /= (float)tokens;
 }
 
+KVS_SIMD static void widen(int tokens, int head_dim, const float *restrict k, float *restrict low,
+                           float *restrict high) {
+    for (int t = 1; t < tokens; t++)
+        for (int d = 0; d < head_dim; d++) {
+            float x = k[(size_t)t * head_dim + d];
+            low[d] = x < low[d] ? x : low[d];
+            high[d] = x > high[d] ? x : high[d];
+        }
+    for (int d = 0; d < head_dim; d++) high[d] -= low[d];
+}
+
+void kvs_channel_ranges(int tokens, int head_dim, const float *k, float *scratch, float *ranges) {
+    memcpy(scratch, k, sizeof *k * (size_t)head_dim);
+    memcpy(ranges, k, sizeof *k * (size_t)head_dim);
+    widen(tokens, head_dim, k, scratch, ranges);
+}
+
 /* Ranks this many channels at a time against all, so that their counts stay in registers. */
 enum { BLOCK = 16 };
 

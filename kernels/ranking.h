@@ -2,29 +2,36 @@
 #ifndef KVS_KERNELS_RANKING_H
 #define KVS_KERNELS_RANKING_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/status.h"
+#include "kernels/context.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Where a page stands: random choices are keyed by it, and nothing else may depend on it. */
-typedef struct kvs_page_place {
-    uint64_t seed;
-    int sequence, layer, kv_head, page;
-} kvs_page_place;
-
 typedef struct kvs_ranking {
-    const char *name, *summary, *formula;
-    /* Scores one page: k is [tokens][head_dim], scores [head_dim]; a higher score is more sensitive. Sums are binary32
-     * in the fixed tree of kvs_tree_sum, so every back end gets the same bits. scratch: [tokens][head_dim]. */
-    void (*score)(const kvs_page_place *place, int tokens, int head_dim, const float *k, float *scratch, float *scores);
+    const char *name, *summary, *formula; /* name: as in the list of kernels/rankings/rankings.c */
+    kvs_query_use queries;                /* which queries the context holds for it */
+    int attention;                        /* it needs their log_sums */
+    /* Scores one page: k is [tokens][head_dim], scores [head_dim]; a higher score is more sensitive. context is that of
+     * kvs_page_context_of; a metric that uses queries scores 0 everywhere where there are none. Sums over tokens are
+     * binary32 in the fixed tree of kvs_tree_sum, sums over queries in binary64 in their order, so every back end gets
+     * the same bits. scratch: kvs_ranking_scratch(tokens, head_dim) floats. */
+    void (*score)(const kvs_page_context *context, int tokens, int head_dim, const float *k, float *scratch,
+                  float *scores);
 } kvs_ranking;
 
-/* All registered rankings, ended by NULL; and one by its name, or NULL. */
+static inline size_t kvs_ranking_scratch(int tokens, int head_dim) {
+    return ((size_t)tokens + 6) * (size_t)head_dim + 2 * (size_t)tokens;
+}
+
+/* All registered rankings, ended by NULL, and their names in the same order: the choices of a parameter. */
 extern const kvs_ranking *const kvs_rankings[];
+extern const char *const kvs_ranking_names[];
+/* One by its name, or NULL. */
 const kvs_ranking *kvs_ranking_find(const char *name);
 
 /* Sums scratch [tokens][head_dim] over tokens into sums [head_dim], destroying scratch. The order is fixed: with n the
@@ -42,6 +49,9 @@ typedef enum kvs_term {
  * means; scratch: [tokens][head_dim]. */
 void kvs_tree_mean(kvs_term term, int tokens, int head_dim, const float *k, const float *mean, float *scratch,
                    float *means);
+
+/* ranges[d] = max_t k[t,d] - min_t k[t,d]. scratch: [head_dim]. */
+void kvs_channel_ranges(int tokens, int head_dim, const float *k, float *scratch, float *ranges);
 
 /* ranks[d] = number of channels that come before d: a higher score first, ties to the lower channel. A channel is
  * boosted when its rank is below the boost count. */

@@ -100,14 +100,25 @@ kvs_status kvs_scheme_open(const char *spec, int head_dim, kvs_scheme **scheme, 
 /* --- storing -------------------------------------------------------------------------------------------------------
  */
 
-void kvs_store_pages(const kvs_store *store, kvs_page_place place, int64_t end, const float *x, float *x_hat,
+int kvs_scheme_uses_queries(const kvs_scheme *scheme) {
+    return scheme->k.needs.use != KVS_QUERIES_NONE || scheme->v.needs.use != KVS_QUERIES_NONE;
+}
+
+kvs_status kvs_scheme_without_queries(const kvs_scheme *scheme, const char *caller, kvs_error *error) {
+    if (!kvs_scheme_uses_queries(scheme)) return KVS_OK;
+    return kvs_fail(error, KVS_USAGE, scheme->spec, NULL, "uses queries to store a page, and %s has none to give it",
+                    caller);
+}
+
+void kvs_store_pages(const kvs_store *store, const kvs_page_context *context, int64_t end, const float *x, float *x_hat,
                      uint8_t *codes, float *scratch) {
     int64_t count = (end - store->window.sink_tokens) / store->window.page_tokens;
     if (store->codec == NULL || count <= 0) return;
     size_t first = (size_t)store->window.sink_tokens * (size_t)store->head_dim;
     kvs_coded out = {.x_hat = x_hat + first, .codes = codes != NULL ? codes + first : NULL};
-    place.page = 0;
-    store->codec->pages(store, place, count, x + first, out, scratch);
+    kvs_page_context at = *context;
+    at.place.page = 0;
+    store->codec->pages(store, &at, count, x + first, out, scratch);
 }
 
 size_t kvs_store_scratch_floats(const kvs_store *store) {

@@ -57,9 +57,10 @@ typedef struct kvs_coded {
 } kvs_coded;
 
 typedef struct kvs_codec {
-    /* Quantizes and dequantizes consecutive pages, the first at `place`: x is [pages * page_tokens][head_dim] and holds
-     * binary16 values. scratch: kvs_store_scratch_floats(store) floats. */
-    void (*pages)(const kvs_store *store, kvs_page_place place, int64_t pages, const float *x, kvs_coded out,
+    /* Quantizes and dequantizes consecutive pages, the first at first->place: x is [pages * page_tokens][head_dim] and
+     * holds binary16 values; first->queries are all that exist (kvs_page_context_of). scratch:
+     * kvs_store_scratch_floats(store) floats. */
+    void (*pages)(const kvs_store *store, const kvs_page_context *first, int64_t pages, const float *x, kvs_coded out,
                   float *scratch);
     size_t (*scratch_floats)(const kvs_store *store);
     int (*page_groups)(const kvs_store *store);
@@ -71,6 +72,7 @@ struct kvs_store {
     kvs_window window;
     int head_dim;
     const kvs_codec *codec; /* NULL: full precision, nothing is ever stored quantized */
+    kvs_query_needs needs;  /* of the codec */
     void *config;           /* the codec's own settings; owned by the scheme */
 };
 
@@ -116,10 +118,14 @@ void kvs_scheme_close(kvs_scheme *scheme);
 void *kvs_scheme_alloc(kvs_scheme *scheme, size_t bytes);
 
 /* Stores tokens [S, stored_end) of one head page by page: x, x_hat, codes [tokens][head_dim], of which only the stored
- * range is written; x_hat may be x, codes may be NULL. place.page is set for each page, counted from the first token
- * after the sinks. scratch: kvs_store_scratch_floats(store) floats. A store without a codec stores nothing. */
-void kvs_store_pages(const kvs_store *store, kvs_page_place place, int64_t stored_end, const float *x, float *x_hat,
-                     uint8_t *codes, float *scratch);
+ * range is written; x_hat may be x, codes may be NULL. Pages are counted from the first token after the sinks,
+ * whatever context->place.page is. scratch: kvs_store_scratch_floats(store) floats. A store without a codec stores
+ * nothing. */
+void kvs_store_pages(const kvs_store *store, const kvs_page_context *context, int64_t stored_end, const float *x,
+                     float *x_hat, uint8_t *codes, float *scratch);
+/* Whether K or V uses queries; and KVS_USAGE, naming the scheme, where the caller has none to give it. */
+int kvs_scheme_uses_queries(const kvs_scheme *scheme);
+KVS_MUST_CHECK kvs_status kvs_scheme_without_queries(const kvs_scheme *scheme, const char *caller, kvs_error *error);
 size_t kvs_store_scratch_floats(const kvs_store *store);
 
 /* --- the memory account --------------------------------------------------------------------------------------------

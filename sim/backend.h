@@ -20,6 +20,7 @@ typedef struct kvs_pass {
     const kvs_scheme *const *schemes;
     int schemes_count, head_dim, group; /* group: query heads that share a KV head */
     double softmax_scale;
+    kvs_rope_pairs rope;
     int causal, prompt_exact;
     int binary16;      /* K, V and queries of all units are binary16 values already */
     int inner_threads; /* that one unit may use */
@@ -34,6 +35,7 @@ typedef struct kvs_unit {
     const float *q;     /* [group] heads of [queries][head_dim], q_stride floats apart; NULL: no queries */
     int64_t q_stride;
     const int32_t *positions; /* [queries], increasing */
+    kvs_query_set recorded;   /* all that were recorded, also those that are not replayed; no log_sums */
 } kvs_unit;
 
 typedef struct kvs_backend {

@@ -149,8 +149,8 @@ static double quantize_all(const kvs_scheme *scheme, const heads *h, int threads
         for (int side = 0; side < 2; side++) {
             const kvs_store *store = side ? &scheme->v : &scheme->k;
             int64_t end = kvs_window_stored_end(&store->window, h->tokens[i], 0);
-            kvs_page_place place = {.sequence = 0, .layer = i};
-            kvs_store_pages(store, place, end, side ? h->v[i] : h->k[i], h->hat[i], NULL, mine);
+            kvs_page_context context = {.place = {.layer = i}};
+            kvs_store_pages(store, &context, end, side ? h->v[i] : h->k[i], h->hat[i], NULL, mine);
             if (end > store->window.sink_tokens) stored += (double)(end - store->window.sink_tokens) * h->head_dim;
         }
     }
@@ -164,6 +164,11 @@ static kvs_status bench_quantize(const char *spec, const heads *h, int threads, 
                                  kvs_bench_row *row, kvs_error *error) {
     kvs_scheme *scheme;
     KVS_TRY(kvs_scheme_open(spec, h->head_dim, &scheme, error));
+    kvs_status usable = kvs_scheme_without_queries(scheme, "bench", error);
+    if (usable != KVS_OK) {
+        kvs_scheme_close(scheme);
+        return usable;
+    }
     *row = (kvs_bench_row){.name = "quantize", .what = "quantize and dequantize all pages", .threads = threads};
     for (int r = -1; r < repeats; r++) { /* the first run warms up */
         double seconds = quantize_all(scheme, h, threads, &row->elements);

@@ -83,7 +83,7 @@ static size_t unit_bytes(const cpu *c, const kvs_unit *unit) {
                    kvs_arena_bytes(c->chunk_floats, sizeof(float)) + 2 * kvs_arena_bytes(schemes, sizeof(kvs_stored)) +
                    kvs_arena_bytes((size_t)pass->group, sizeof(kvs_rounded));
     if (!pass->binary16) bytes += 4 * head + packed + 2 * (size_t)pass->group * queries;
-    return bytes;
+    return bytes + kvs_unit_context_bytes(pass, unit);
 }
 
 static kvs_status round_tensor(cpu *c, const kvs_unit *unit, const char *tensor, int head, const float *recorded,
@@ -108,7 +108,8 @@ static void pack_keys(cpu *c, kvs_prepared *p) {
     c->product->pack(p->k.change, tokens, c->pass->head_dim, p->k_change_packed);
 }
 
-static void store(cpu *c, const kvs_prepared *p, kvs_stored *keys, kvs_stored *values, kvs_unit_errors *errors) {
+static void store(cpu *c, const kvs_prepared *p, const kvs_page_context *context, kvs_stored *keys, kvs_stored *values,
+                  kvs_unit_errors *errors) {
     const kvs_pass *pass = c->pass;
     int64_t tokens = p->unit->tokens;
     float *scratch = kvs_arena_take(&c->arena, c->scratch_floats, sizeof *scratch);
@@ -117,9 +118,10 @@ static void store(cpu *c, const kvs_prepared *p, kvs_stored *keys, kvs_stored *v
         double started = kvs_seconds();
         keys[s] = (kvs_stored){.change = take_packed(c, tokens)};
         values[s].change = kvs_arena_take(&c->arena, (size_t)tokens * (size_t)pass->head_dim, sizeof *chunk);
-        kvs_store_head(pass, p->unit, &pass->schemes[s]->k, &p->k, c->product, &keys[s], chunk, scratch,
+        kvs_store_head(pass, p->unit, &pass->schemes[s]->k, context, &p->k, c->product, &keys[s], chunk, scratch,
                        &errors[s].key);
-        kvs_store_head(pass, p->unit, &pass->schemes[s]->v, &p->v, NULL, &values[s], NULL, scratch, &errors[s].value);
+        kvs_store_head(pass, p->unit, &pass->schemes[s]->v, context, &p->v, NULL, &values[s], NULL, scratch,
+                       &errors[s].value);
         errors[s].seconds = kvs_seconds() - started;
     }
 }
@@ -157,7 +159,9 @@ static kvs_status unit_cpu(void *state, const kvs_unit *unit, kvs_unit_errors *e
         KVS_TRY(round_tensor(c, unit, "q", head * pass->group + h, unit->q + h * unit->q_stride, unit->queries, &q[h],
                              error));
     if (unit->queries > 0) pack_keys(c, &p);
-    store(c, &p, keys, values, errors);
+    kvs_page_context context;
+    KVS_TRY(kvs_unit_context(pass, unit, p.k.half, &c->arena, &context, error));
+    store(c, &p, &context, keys, values, errors);
     return unit->queries > 0 ? attend(c, &p, errors, error) : KVS_OK;
 }
 

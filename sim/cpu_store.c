@@ -100,8 +100,8 @@ int64_t kvs_store_chunk(const kvs_store *store) {
     return whole * ((ENOUGH + whole - 1) / whole);
 }
 
-void kvs_store_head(const kvs_pass *pass, const kvs_unit *unit, const kvs_store *store, const kvs_rounded *x,
-                    const kvs_product *pack, kvs_stored *stored, float *chunk, float *scratch,
+void kvs_store_head(const kvs_pass *pass, const kvs_unit *unit, const kvs_store *store, const kvs_page_context *context,
+                    const kvs_rounded *x, const kvs_product *pack, kvs_stored *stored, float *chunk, float *scratch,
                     kvs_stored_error *error) {
     int64_t dim = pass->head_dim, page_tokens = store->window.page_tokens;
     if (store->codec == NULL) {
@@ -116,11 +116,11 @@ void kvs_store_head(const kvs_pass *pass, const kvs_unit *unit, const kvs_store 
     *error = (kvs_stored_error){0};
     for (int64_t first = stored->begin; first < stored->end; first += step) {
         int64_t tokens = stored->end - first < step ? stored->end - first : step;
-        kvs_page_place place = unit->place;
-        place.page = (int)((first - stored->begin) / page_tokens);
+        kvs_page_context at = *context;
+        at.place.page = (int)((first - stored->begin) / page_tokens);
         float *change = stored->change + (first - stored->begin) * dim, *x_hat = pack != NULL ? chunk : change;
         const float *half = x->half + first * dim;
-        store->codec->pages(store, place, tokens / page_tokens, half, (kvs_coded){.x_hat = x_hat}, scratch);
+        store->codec->pages(store, &at, tokens / page_tokens, half, (kvs_coded){.x_hat = x_hat}, scratch);
         compare(half, x->recorded + first * dim, x_hat, tokens * dim, error);
         if (pack != NULL) pack->pack(x_hat, tokens, pass->head_dim, change);
     }

@@ -43,8 +43,15 @@ int64_t kvs_unit_prefill(const kvs_pass *pass, const kvs_unit *unit);
 int64_t kvs_store_chunk(const kvs_store *store);
 /* Fills stored (whose change has room for all tokens) and error. With pack not NULL, changes are packed with it; chunk
  * holds kvs_store_chunk tokens. scratch: kvs_store_scratch_floats. */
-void kvs_store_head(const kvs_pass *pass, const kvs_unit *unit, const kvs_store *store, const kvs_rounded *x,
-                    const kvs_product *pack, kvs_stored *stored, float *chunk, float *scratch, kvs_stored_error *error);
+void kvs_store_head(const kvs_pass *pass, const kvs_unit *unit, const kvs_store *store, const kvs_page_context *context,
+                    const kvs_rounded *x, const kvs_product *pack, kvs_stored *stored, float *chunk, float *scratch,
+                    kvs_stored_error *error);
+
+/* The context of the unit's pages: queries only where a scheme of the pass uses them, rounded to binary16, and sums
+ * only where one uses attention. keys: [tokens][head_dim] as binary16. The arena has kvs_unit_context_bytes free. */
+size_t kvs_unit_context_bytes(const kvs_pass *pass, const kvs_unit *unit);
+KVS_MUST_CHECK kvs_status kvs_unit_context(const kvs_pass *pass, const kvs_unit *unit, const float *keys,
+                                           kvs_arena *arena, kvs_page_context *context, kvs_error *error);
 
 /* A unit ready for attention. */
 typedef struct kvs_prepared {

@@ -146,12 +146,18 @@ typedef struct worker {
     size_t room;
 } worker;
 
+static int uses_queries(const kvs_pass *pass) {
+    int uses = 0;
+    for (int s = 0; s < pass->schemes_count; s++) uses |= kvs_scheme_uses_queries(pass->schemes[s]);
+    return uses;
+}
+
 static kvs_status read_unit(run *r, worker *w, kvs_unit *unit, kvs_error *error) {
     kvs_pass_job *job = r->job;
     const kvs_sequence *sequence = kvs_trace_sequence(job->trace, unit->place.sequence);
     int s = unit->place.sequence, layer = unit->place.layer, head = unit->place.kv_head, group = job->pass.group;
     size_t dim = (size_t)job->pass.head_dim, rows = (size_t)sequence->tokens * dim;
-    int read_queries = job->queries[s] > 0 ? sequence->queries : 0;
+    int read_queries = job->queries[s] > 0 || uses_queries(&job->pass) ? sequence->queries : 0;
     size_t query_rows = (size_t)read_queries * dim, need = 2 * rows + (size_t)group * query_rows;
     if (need > w->room) {
         free(w->values);
@@ -174,6 +180,12 @@ static kvs_status read_unit(run *r, worker *w, kvs_unit *unit, kvs_error *error)
     unit->q = q + (size_t)(read_queries - unit->queries) * dim;
     unit->q_stride = (int64_t)query_rows;
     unit->positions = job->positions[s];
+    unit->recorded = (kvs_query_set){.heads = group,
+                                     .count = read_queries,
+                                     .head_dim = job->pass.head_dim,
+                                     .positions = job->positions[s] - (read_queries - unit->queries),
+                                     .values = q,
+                                     .head_stride = (int64_t)query_rows};
     return KVS_OK;
 }
 

@@ -123,6 +123,7 @@ static kvs_pass_job job_of(kvs_trace *trace, const plan *p, const kvs_replay_opt
         .pass = {.head_dim = header->head_dim,
                  .group = header->query_heads / header->kv_heads,
                  .softmax_scale = header->softmax_scale,
+                 .rope = {header->rotary_dim, header->rope_interleaved},
                  .causal = header->causal,
                  .prompt_exact = options->prompt_exact,
                  .binary16 = p->binary16},
@@ -196,14 +197,91 @@ static kvs_status run_passes(kvs_trace *trace, const plan *p, const kvs_scheme *
     kvs_progress_begin(&progress, "replay", "heads x schemes", units * count, options->quiet);
     job.progress = &progress;
     kvs_status status = KVS_OK;
-    for (int done = 0; status == KVS_OK && done < count; done += job.pass.schemes_count) {
+    int done = 0;
+    do { /* once at least: a pass without schemes still measures the channels */
         job.pass.schemes = schemes + done;
         job.results = results + done;
         job.summary = done == 0 ? summary : NULL;
         fit(&job, p, count - done, threads);
         status = kvs_pass_run(&job, error);
-    }
+        done += job.pass.schemes_count;
+    } while (status == KVS_OK && done < count);
     kvs_progress_end(&progress);
+    return status;
+}
+
+/* --- schemes that need queries which the trace lacks ---------------------------------------------------------------
+ */
+
+/* Why a store cannot choose as a running engine would; "" when it can. */
+static void say_missing(const plan *p, const kvs_trace *trace, const kvs_store *store, char *note, size_t bytes) {
+    if (store->needs.use == KVS_QUERIES_NONE) return;
+    if (p->positions_recorded == 0) {
+        snprintf(note, bytes, "the scheme ranks with queries, and the trace has none");
+        return;
+    }
+    if (!p->header->causal) {
+        snprintf(note, bytes, "the scheme ranks with queries, and attention is not causal: none is past or future");
+        return;
+    }
+    const int32_t *positions = p->all_positions;
+    for (int i = 0; i < p->sequences; i++) {
+        const kvs_sequence *s = kvs_trace_sequence(trace, i);
+        int64_t end = kvs_window_stored_end(&store->window, s->tokens, s->prompt_tokens);
+        int64_t pages = (end - store->window.sink_tokens) / store->window.page_tokens;
+        int page = kvs_page_without_queries(&store->window, store->needs, positions, s->queries, pages);
+        if (page >= 0) {
+            snprintf(note, bytes, "sequence %d has no recorded query among those that may rank page %d", i, page);
+            return;
+        }
+        positions += s->queries;
+    }
+}
+
+/* A result that says nothing but why. */
+static kvs_status leave_out(const plan *p, const char *note, kvs_result *result, kvs_error *error) {
+    int heads = p->header->layers * p->header->kv_heads;
+    result->heads = calloc((size_t)heads, sizeof *result->heads);
+    result->percentiles = strdup("exact");
+    result->note = strdup(note);
+    result->wall_s = NAN;
+    if (result->heads == NULL || result->percentiles == NULL || result->note == NULL)
+        return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    result->heads_count = heads;
+    kvs_errors_unknown(&result->errors);
+    for (int h = 0; h < heads; h++) {
+        result->heads[h].layer = h / p->header->kv_heads;
+        result->heads[h].head = h % p->header->kv_heads;
+        kvs_errors_unknown(&result->heads[h].errors);
+    }
+    return KVS_OK;
+}
+
+/* Runs the schemes that the trace has everything for; the others say what is missing. */
+static kvs_status run_possible(kvs_trace *trace, const plan *p, const kvs_scheme *const *schemes, int count,
+                               const kvs_replay_options *options, kvs_trace_summary *summary, kvs_result *results,
+                               kvs_error *error) {
+    const kvs_scheme **possible = calloc((size_t)count, sizeof *possible);
+    kvs_result *found = calloc((size_t)count, sizeof *found);
+    int *of = calloc((size_t)count, sizeof *of), runs = 0;
+    kvs_status status = possible != NULL && found != NULL && of != NULL
+                            ? KVS_OK
+                            : kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    for (int i = 0; status == KVS_OK && i < count; i++) {
+        char note[128] = "";
+        say_missing(p, trace, &schemes[i]->k, note, sizeof note);
+        if (note[0] == '\0') say_missing(p, trace, &schemes[i]->v, note, sizeof note);
+        if (note[0] == '\0') {
+            possible[runs] = schemes[i];
+            of[runs++] = i;
+        } else
+            status = leave_out(p, note, &results[i], error);
+    }
+    if (status == KVS_OK) status = run_passes(trace, p, possible, runs, options, summary, found, error);
+    for (int r = 0; r < runs; r++) results[of[r]] = found[r];
+    free(possible);
+    free(found);
+    free(of);
     return status;
 }
 
@@ -213,12 +291,13 @@ kvs_status kvs_replay(kvs_trace *trace, const kvs_scheme *const *schemes, int co
     kvs_status status = make_plan(trace, options->from_position, &p, error);
     int64_t at_tokens = options->at_tokens > 0 ? options->at_tokens : p.longest;
     if (status == KVS_OK && summary != NULL) status = summarize(trace, &p, at_tokens, summary, error);
-    if (status == KVS_OK) status = run_passes(trace, &p, schemes, count, options, summary, results, error);
+    if (status == KVS_OK) status = run_possible(trace, &p, schemes, count, options, summary, results, error);
     for (int i = 0; status == KVS_OK && i < count; i++) {
         int64_t heads = (int64_t)p.header->layers * p.header->kv_heads;
         complete(&p, &results[i]);
         status = kvs_account(schemes[i], heads, at_tokens, &results[i], error);
-        if (status == KVS_OK) status = annotate(&p, options->from_position, &results[i], error);
+        if (status == KVS_OK && results[i].note == NULL)
+            status = annotate(&p, options->from_position, &results[i], error);
     }
     free_plan(&p);
     return status;

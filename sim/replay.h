@@ -29,7 +29,8 @@ KVS_MUST_CHECK kvs_status kvs_replay_open_schemes(const char *const *specs, int 
 /* Replays a trace through schemes: fills results [count], zeroed by the caller and cleared by it also on failure
  * (.trace stays 0). summary, if not NULL and zeroed, gets the trace's description and channel statistics, but no
  * digest. The same bytes out whatever the number of threads, but for the throughput. KVS_INTERRUPTED when the user
- * stopped it (kvs_interrupt_catch); results are then incomplete. */
+ * stopped it (kvs_interrupt_catch); results are then incomplete. A scheme that ranks with queries which the trace
+ * lacks has no errors, and a note that says which. */
 KVS_MUST_CHECK kvs_status kvs_replay(kvs_trace *trace, const kvs_scheme *const *schemes, int count,
                                      const kvs_replay_options *options, kvs_trace_summary *summary, kvs_result *results,
                                      kvs_error *error);

@@ -4,8 +4,9 @@
 #include "core/random.h"
 #include "kernels/ranking.h"
 
-static void score(const kvs_page_place *place, int tokens, int head_dim, const float *k, float *scratch,
+static void score(const kvs_page_context *context, int tokens, int head_dim, const float *k, float *scratch,
                   float *scores) {
+    const kvs_page_place *place = &context->place;
     (void)tokens, (void)k, (void)scratch;
     uint64_t key = place->seed;
     key = kvs_random_key(key, (uint64_t)place->sequence);

@@ -1,10 +1,21 @@
-/* rankings.c: the list of ranking metrics. A new one is a file here and a line in each half of this list. */
+/* rankings.c: the list of ranking metrics. A new one is a file here and a line in this list; its name is as here. */
 #include <stddef.h>
 
 #include "kernels/ranking.h"
 
-extern const kvs_ranking kvs_ranking_magnitude, kvs_ranking_variance, kvs_ranking_range, kvs_ranking_random;
+/* clang-format off */
+#define RANKINGS(X) \
+    X(magnitude) \
+    X(variance) \
+    X(range) \
+    X(random) \
+    X(query_step)
+/* clang-format on */
 
-const kvs_ranking *const kvs_rankings[] = {
-    &kvs_ranking_magnitude, &kvs_ranking_variance, &kvs_ranking_range, &kvs_ranking_random, NULL,
-};
+#define DECLARE(NAME) extern const kvs_ranking kvs_ranking_##NAME;
+#define POINTER(NAME) &kvs_ranking_##NAME,
+#define STRING(NAME)  #NAME,
+
+RANKINGS(DECLARE)
+const kvs_ranking *const kvs_rankings[] = {RANKINGS(POINTER) NULL};
+const char *const kvs_ranking_names[] = {RANKINGS(STRING) NULL};

@@ -3,9 +3,9 @@
 
 #include "kernels/ranking.h"
 
-static void score(const kvs_page_place *place, int tokens, int head_dim, const float *k, float *scratch,
+static void score(const kvs_page_context *context, int tokens, int head_dim, const float *k, float *scratch,
                   float *scores) {
-    (void)place;
+    (void)context;
     kvs_tree_mean(KVS_TERM_KEY, tokens, head_dim, k, NULL, scratch, scores);
     kvs_tree_mean(KVS_TERM_DEVIATION, tokens, head_dim, k, scores, scratch, scores);
 }

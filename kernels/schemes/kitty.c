@@ -9,12 +9,11 @@ enum { SYSTEM, SIMULATOR };
 enum { BY_PAGE, BY_TOKEN, BY_VARIANT };
 
 typedef struct config {
-    int bits, boost_bits, v_bits, rank, page, group, v_group, sink, window, variant, v_window, k_lag;
+    int bits, boost_bits, v_bits, rank, rank_window, page, group, v_group, sink, window, variant, v_window, k_lag;
     double boost;
     kvs_numerics numerics;
 } config;
 
-static const char *const rank_choices[] = {"magnitude", "variance", "range", "random", NULL};
 static const char *const variant_choices[] = {"system", "simulator", NULL};
 static const char *const v_window_choices[] = {"page", "token", "auto", NULL};
 
@@ -23,7 +22,16 @@ static const char *const v_window_choices[] = {"page", "token", "auto", NULL};
         {"boost_bits", KVS_PARAM_INT, offsetof(config, boost_bits), "4", 1, 8, "bits", "of a boosted K code", NULL},   \
         {"v_bits", KVS_PARAM_INT, offsetof(config, v_bits), "auto", 1, 8, "bits", "of a V code; auto: bits", NULL},    \
         {"boost", KVS_PARAM_REAL, offsetof(config, boost), BOOST, 0, 1, "", "boosted part of the channels", NULL},     \
-        {"rank", KVS_PARAM_CHOICE, offsetof(config, rank), "magnitude", 0, 0, "", "ranking metric", rank_choices},     \
+        {"rank", KVS_PARAM_CHOICE, offsetof(config, rank), "magnitude", 0, 0, "", "metric", kvs_ranking_names},        \
+        {"rank_window",                                                                                                \
+         KVS_PARAM_INT,                                                                                                \
+         offsetof(config, rank_window),                                                                                \
+         "512",                                                                                                        \
+         0,                                                                                                            \
+         1000000,                                                                                                      \
+         "tokens",                                                                                                     \
+         "positions before a page is stored whose queries may rank it; 0: all",                                        \
+         NULL},                                                                                                        \
         {"page", KVS_PARAM_INT, offsetof(config, page), "128", 1, 4096, "tokens", "tokens of a page", NULL},           \
         {"group",                                                                                                      \
          KVS_PARAM_INT,                                                                                                \
@@ -117,7 +125,8 @@ static kvs_status open_k(kvs_scheme *scheme, kvs_affine_rule rule, kvs_error *er
         .bits = c->bits,
         .boost_bits = c->boost_bits,
         .boost_count = boosted,
-        .ranking = kvs_ranking_find(rank_choices[c->rank]),
+        .ranking = kvs_rankings[c->rank],
+        .rank_window = c->rank_window,
         .rule = rule,
         .planes = boosted == 0 || c->boost_bits % c->bits == 0,
     };

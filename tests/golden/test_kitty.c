@@ -147,7 +147,7 @@ static void compare_page_head(golden *g, const kvs_scheme *scheme, int variance,
     double *scores = allocate(sizeof *scores * (size_t)head_dim);
     uint8_t *ranks = allocate((size_t)head_dim);
     kvs_coded out = {.x_hat = x_hat, .ranks = ranks};
-    scheme->k.codec->pages(&scheme->k, (kvs_page_place){0}, 1, k, out, scratch);
+    scheme->k.codec->pages(&scheme->k, &(kvs_page_context){.place = {0}}, 1, k, out, scratch);
     for (int d = 0; d < head_dim; d++) count += mask[d] != 0;
     exact_scores(k, tokens, head_dim, variance, scores);
     if (count < head_dim && !masks_agree(scores, mask, ranks, count, head_dim, g)) fault(g, "boost_mask differs");
@@ -202,8 +202,9 @@ static void compare_cache(golden *g, hid_t group, const kvs_store *store, const 
         float *scratch = allocate(sizeof *scratch * kvs_store_scratch_floats(store));
         for (hsize_t h = 0; h < dims[0]; h++) {
             memcpy(cache, x + h * elements, sizeof *cache * elements);
-            kvs_store_pages(store, (kvs_page_place){0}, kvs_window_stored_end(&store->window, tokens, prefill),
-                            x + h * elements, cache, NULL, scratch);
+            kvs_store_pages(store, &(kvs_page_context){.place = {0}},
+                            kvs_window_stored_end(&store->window, tokens, prefill), x + h * elements, cache, NULL,
+                            scratch);
             for (size_t i = 0; i < elements; i++)
                 if (memcmp(&cache[i], &want[h * elements + i], sizeof *want) != 0)
                     fault(g, "%s: token %zu, channel %zu: %.9g, not %.9g", expected, i / (size_t)dims[2],

@@ -160,7 +160,7 @@ static void compare(const kvs_store *store, kvs_page_place place, const char *sp
     float *scratch = malloc(sizeof *scratch * kvs_store_scratch_floats(store)); /* exact, for the sanitizer */
     assert_non_null(scratch);
     kvs_coded out = {fast.x_hat, fast.codes, fast.scales, fast.zeros, fast.ranks};
-    store->codec->pages(store, place, 1, x, out, scratch);
+    store->codec->pages(store, &(kvs_page_context){.place = place}, 1, x, out, scratch);
     int same = memcmp(fast.x_hat, slow.x_hat, sizeof *x * elements) == 0 &&
                memcmp(fast.codes, slow.codes, elements) == 0 &&
                memcmp(fast.scales, slow.scales, sizeof *x * groups) == 0 &&
@@ -170,7 +170,8 @@ static void compare(const kvs_store *store, kvs_page_place place, const char *sp
     for (size_t i = 0; i < elements; i++) assert_true(isfinite(fast.x_hat[i]));
     /* The same without codes, and in place. */
     memcpy(fast.x_hat, x, sizeof *x * elements);
-    store->codec->pages(store, place, 1, fast.x_hat, (kvs_coded){.x_hat = fast.x_hat}, scratch);
+    store->codec->pages(store, &(kvs_page_context){.place = place}, 1, fast.x_hat, (kvs_coded){.x_hat = fast.x_hat},
+                        scratch);
     assert_memory_equal(fast.x_hat, slow.x_hat, sizeof *x * elements);
     free(scratch);
     compared++;
@@ -285,10 +286,11 @@ static void pages_do_not_depend_on_each_other(void **state) {
         int page = store->window.page_tokens, sink = store->window.sink_tokens;
         int64_t end = kvs_window_stored_end(&store->window, TOKENS, 0);
         for (int i = 0; i < TOKENS * D; i++) x_hat[i] = one[i] = -7.0f, codes[i] = one_codes[i] = 99;
-        kvs_store_pages(store, (kvs_page_place){.seed = 2, .page = 12345}, end, all, x_hat, codes, scratch);
+        kvs_store_pages(store, &(kvs_page_context){.place = {.seed = 2, .page = 12345}}, end, all, x_hat, codes,
+                        scratch);
         for (int p = 0; sink + (p + 1) * page <= end; p++) {
             size_t at = (size_t)((sink + p * page) * D);
-            store->codec->pages(store, (kvs_page_place){.seed = 2, .page = p}, 1, all + at,
+            store->codec->pages(store, &(kvs_page_context){.place = {.seed = 2, .page = p}}, 1, all + at,
                                 (kvs_coded){.x_hat = one + at, .codes = one_codes + at}, scratch);
         }
         assert_memory_equal(x_hat, one, sizeof one);

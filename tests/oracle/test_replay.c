@@ -124,7 +124,8 @@ static void quantize(line *l, kvs_page_place place, int dim, int64_t seen, int l
         int64_t first = l->end * dim;
         float *scratch = malloc(sizeof *scratch * (kvs_store_scratch_floats(l->store) + 1));
         place.page = (int)((l->end - w->sink_tokens) / w->page_tokens);
-        l->store->codec->pages(l->store, place, 1, l->half + first, (kvs_coded){.x_hat = l->cache + first}, scratch);
+        l->store->codec->pages(l->store, &(kvs_page_context){.place = place}, 1, l->half + first,
+                               (kvs_coded){.x_hat = l->cache + first}, scratch);
         free(scratch);
         l->end += w->page_tokens;
     }

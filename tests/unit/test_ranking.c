@@ -14,7 +14,7 @@
 
 enum { MAX_TOKENS = 300, MAX_CHANNELS = 256 };
 
-static float page[MAX_TOKENS * MAX_CHANNELS], scratch[MAX_TOKENS * MAX_CHANNELS], scores[MAX_CHANNELS];
+static float page[MAX_TOKENS * MAX_CHANNELS], scratch[(MAX_TOKENS + 8) * MAX_CHANNELS], scores[MAX_CHANNELS];
 
 /* Numbers of very different size, so that any other order of a sum gives another last place. */
 static void fill(int tokens, int head_dim, uint64_t key) {
@@ -58,7 +58,7 @@ static void sums_follow_the_tree(void **state) {
 static const float *score(const char *name, kvs_page_place place, int tokens, int head_dim) {
     const kvs_ranking *ranking = kvs_ranking_find(name);
     assert_non_null(ranking);
-    ranking->score(&place, tokens, head_dim, page, scratch, scores);
+    ranking->score(&(kvs_page_context){.place = place}, tokens, head_dim, page, scratch, scores);
     return scores;
 }
 
@@ -154,6 +154,7 @@ static void names_are_unique_and_documented(void **state) {
     (void)state;
     for (int i = 0; kvs_rankings[i] != NULL; i++) {
         assert_ptr_equal(kvs_ranking_find(kvs_rankings[i]->name), kvs_rankings[i]);
+        assert_string_equal(kvs_ranking_names[i], kvs_rankings[i]->name);
         assert_true(strlen(kvs_rankings[i]->summary) > 0 && strlen(kvs_rankings[i]->formula) > 0);
     }
     assert_null(kvs_ranking_find("nonsense"));

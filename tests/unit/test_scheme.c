@@ -175,7 +175,7 @@ static void a_store_without_a_codec_stores_nothing(void **state) {
     const float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     float x_hat[8] = {0};
     assert_int_equal(kvs_store_scratch_floats(&scheme->k), 0);
-    kvs_store_pages(&scheme->k, (kvs_page_place){0}, 2, x, x_hat, NULL, NULL);
+    kvs_store_pages(&scheme->k, &(kvs_page_context){.place = {0}}, 2, x, x_hat, NULL, NULL);
     for (int i = 0; i < 8; i++) assert_true(x_hat[i] == 0);
     kvs_scheme_close(scheme);
 }
