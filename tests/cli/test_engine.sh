@@ -50,12 +50,7 @@ same 'watermark' "$T/random.jsonl" 260 16 512 64 0 0.1 may2026 1
 same 'reserve' "$T/random.jsonl" 260 16 512 64 1 0.02 v019 1
 same 'large pages' "$T/random.jsonl" 40 128 300 8 1 0 may2026 1
 same 'pages of several ids' "$T/random.jsonl" 24 1024 1000 16 0 0 may2026 1
-requests=../shared/requests/mooncake_conversation.jsonl
-if [ -f "$requests" ]; then
-    head -60 "$requests" >"$T/cut.jsonl"
-    same 'a cut of Mooncake' "$T/cut.jsonl" 4000 64 4096 64 1 0 may2026 1
-else
-    skip 'a cut of Mooncake' 'it is not in ../shared/requests'
-fi
+head -60 "$SAMPLES/requests/mooncake-conversation.jsonl" >"$T/cut.jsonl"
+same 'a cut of Mooncake' "$T/cut.jsonl" 4000 64 4096 64 1 0 may2026 1
 
 finish

@@ -91,4 +91,16 @@ printf 't,running,waiting\n1,1,0\n' >"$T/bad.csv"
 fails 3 'line 1: .*header' 'a missing column is refused' \
     "$KVSCOPE" serve "$T/log.jsonl" --verify-timeline "$T/bad.csv" $timeline
 
+# The recorded vLLM of the samples: 184 s, most of them with a full pool and preemptions that the log does not show.
+S=$SAMPLES/requests
+engine="--num-blocks 2588 --block-tokens 16 --max-batched-tokens 2048 --max-seqs 256 --reserve-full-input --free-order v019"
+passes 'a recorded vLLM is compared' "$KVSCOPE" serve "$S/vllm-rtx4090.jsonl" --verify-timeline "$S/vllm-rtx4090.csv" \
+    $engine --check-invariants --json
+check 'cache use deviates by less than 1.5 points on average' 'd["timeline"]["mean_abs_deviation_pct"] < 1.5'
+check 'running requests by less than one' 'd["timeline"]["running"]["mean_abs_deviation"] < 1'
+check 'and it had to preempt' 'd["timeline"]["preemptions"] > 50'
+passes 'half the pool' "$KVSCOPE" serve "$S/vllm-rtx4090.jsonl" --verify-timeline "$S/vllm-rtx4090.csv" \
+    $engine --num-blocks 1294 --json
+check 'half the pool shows' 'd["timeline"]["running"]["mean_abs_deviation"] > 5'
+
 finish
