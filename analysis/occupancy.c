@@ -82,6 +82,7 @@ const kvs_field kvs_occupancy_run_fields[] = {
     REAL(padding_share, "1"),
     REAL(fragmentation_share, "1"),
     REAL(external_share, "1"),
+    LONG(samples, ""),
     REAL(wall_s, "s"),
     END,
 };

@@ -39,7 +39,7 @@ typedef struct kvs_occupancy_run {
     int64_t requests, completed, skipped, steps;
     double duration_s, tokens_per_s, requests_per_s;
     int64_t input_tokens, output_tokens, queried_tokens, hit_tokens, evictions, preemptions, recomputed_tokens;
-    double hit_rate; /* hit_tokens / queried_tokens */
+    double hit_rate; /* hit_tokens / queried_tokens, both at first admissions: preempted ones find themselves */
     int64_t peak_running, peak_waiting, peak_used_pages;
     double mean_running, mean_used_share; /* over time */
     double ttft_mean_s, ttft_p50_s, ttft_p99_s, tpot_mean_s, tpot_p50_s, tpot_p99_s;

@@ -59,15 +59,15 @@ static kvs_status check_results(const kvs_results *results, kvs_error *error) {
     return KVS_OK;
 }
 
-kvs_status kvs_figure_compose(const kvs_plot_type *type, const kvs_results *results, const void *config,
-                              kvs_figure *figure, kvs_error *error) {
+static int open_streams(const kvs_plot_type *type, kvs_figure *figure) {
     memset(figure, 0, sizeof *figure);
-    KVS_TRY(check_results(results, error));
     snprintf(figure->name, sizeof figure->name, "%s", type->name);
     figure->csv = open_memstream(&figure->csv_text, &figure->csv_bytes);
     figure->gp = open_memstream(&figure->gp_text, &figure->gp_bytes);
-    kvs_status status = KVS_OK;
-    if (figure->csv != NULL && figure->gp != NULL) status = type->compose(results, config, figure, error);
+    return figure->csv != NULL && figure->gp != NULL;
+}
+
+static kvs_status close_streams(const kvs_plot_type *type, kvs_figure *figure, kvs_status status, kvs_error *error) {
     int failed = 0;
     FILE *streams[] = {figure->csv, figure->gp};
     for (int i = 0; i < 2; i++) {
@@ -78,6 +78,22 @@ kvs_status kvs_figure_compose(const kvs_plot_type *type, const kvs_results *resu
     if (status == KVS_OK && failed) status = kvs_fail(error, KVS_INPUT, type->name, NULL, "out of memory");
     if (status != KVS_OK) kvs_figure_clear(figure);
     return status;
+}
+
+kvs_status kvs_figure_compose(const kvs_plot_type *type, const kvs_results *results, const void *config,
+                              kvs_figure *figure, kvs_error *error) {
+    memset(figure, 0, sizeof *figure);
+    KVS_TRY(check_results(results, error));
+    kvs_status status = KVS_OK;
+    if (open_streams(type, figure)) status = type->compose(results, config, figure, error);
+    return close_streams(type, figure, status, error);
+}
+
+kvs_status kvs_figure_compose_occupancy(const kvs_plot_type *type, const kvs_occupancy_results *results,
+                                        const void *config, kvs_figure *figure, kvs_error *error) {
+    kvs_status status = KVS_OK;
+    if (open_streams(type, figure)) status = type->compose_occupancy(results, config, figure, error);
+    return close_streams(type, figure, status, error);
 }
 
 void kvs_figure_clear(kvs_figure *figure) {

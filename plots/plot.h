@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "analysis/occupancy.h"
 #include "analysis/result.h"
 #include "core/params.h"
 #include "core/status.h"
@@ -32,15 +33,21 @@ typedef struct kvs_plot_type {
     /* Writes figure->csv and figure->gp. Fails with KVS_INPUT when the results lack what the plot needs, with
      * KVS_USAGE when parameters do not fit together. */
     kvs_status (*compose)(const kvs_results *results, const void *config, kvs_figure *figure, kvs_error *error);
+    /* Instead, for a plot of what `kvscope alloc` found. */
+    kvs_status (*compose_occupancy)(const kvs_occupancy_results *results, const void *config, kvs_figure *figure,
+                                    kvs_error *error);
 } kvs_plot_type;
 
-/* All registered plots, ended by NULL; and one by its name, or NULL. */
+/* All registered plots of replays and sweeps, ended by NULL; and one by its name, or NULL. The same of allocations. */
 extern const kvs_plot_type *const kvs_plot_types[];
+extern const kvs_plot_type *const kvs_occupancy_plot_types[];
 const kvs_plot_type *kvs_plot_type_find(const char *name);
 
 /* Composes a figure; config as type->params describes it. *figure is the caller's, freed with kvs_figure_clear. */
 KVS_MUST_CHECK kvs_status kvs_figure_compose(const kvs_plot_type *type, const kvs_results *results, const void *config,
                                              kvs_figure *figure, kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_figure_compose_occupancy(const kvs_plot_type *type, const kvs_occupancy_results *results,
+                                                       const void *config, kvs_figure *figure, kvs_error *error);
 void kvs_figure_clear(kvs_figure *figure);
 
 /* Writes NAME.csv and NAME.gp into the folder (made if missing) and removes pictures of an earlier run. */

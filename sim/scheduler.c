@@ -160,8 +160,10 @@ static kvs_status schedule_waiting(kvs_engine *e, int64_t *budget, kvs_step *ste
             e->preempted_count--;
         else
             e->admitted++;
-        e->queried_tokens += s.known;
-        e->hit_tokens += hit;
+        if (!again) { /* what a preempted one finds of its own is no shared prefix */
+            e->queried_tokens += s.known;
+            e->hit_tokens += hit;
+        }
         e->recomputed_tokens += s.lost > hit ? s.lost - hit : 0;
         s.lost = 0;
         s.computed = (int32_t)hit;

@@ -10,7 +10,9 @@
 #include "kernels/layout.h"
 #include "kernels/scheme.h"
 #include "plots/plot.h"
+#include "sim/allocator.h"
 #include "sim/command.h"
+#include "traces/requests.h"
 
 /* --- entries -------------------------------------------------------------------------------------------------------
  */
@@ -64,21 +66,34 @@ static void add_layouts(cJSON *entries) {
     for (int i = 0; kvs_layouts[i] != NULL; i++) add_entry(entries, kvs_layouts[i]->name, kvs_layouts[i]->summary);
 }
 
-static void add_plots(cJSON *entries) {
-    for (int i = 0; kvs_plot_types[i] != NULL; i++) {
-        cJSON *entry = add_entry(entries, kvs_plot_types[i]->name, kvs_plot_types[i]->summary);
-        add_parameters(entry, kvs_plot_types[i]->params);
+static void add_plots_of(cJSON *entries, const kvs_plot_type *const *types) {
+    for (; *types != NULL; types++) {
+        cJSON *entry = add_entry(entries, (*types)->name, (*types)->summary);
+        add_parameters(entry, (*types)->params);
     }
+}
+
+static void add_plots(cJSON *entries) {
+    add_plots_of(entries, kvs_plot_types);
+    add_plots_of(entries, kvs_occupancy_plot_types);
+}
+
+static void add_allocators(cJSON *entries) {
+    for (int i = 0; kvs_allocator_types[i] != NULL; i++)
+        add_entry(entries, kvs_allocator_types[i]->name, kvs_allocator_types[i]->summary);
+}
+
+static void add_requests(cJSON *entries) {
+    for (int i = 0; kvs_request_formats[i] != NULL; i++)
+        add_entry(entries, kvs_request_formats[i]->name, kvs_request_formats[i]->summary);
 }
 
 static const struct registry {
     const char *name;
     void (*add)(cJSON *entries);
 } registries[] = {
-    {"schemes", add_schemes},
-    {"metrics", add_metrics},
-    {"layouts", add_layouts},
-    {"plots", add_plots},
+    {"schemes", add_schemes}, {"metrics", add_metrics},       {"layouts", add_layouts},
+    {"plots", add_plots},     {"allocators", add_allocators}, {"requests", add_requests},
 };
 
 /* --- text ----------------------------------------------------------------------------------------------------------

@@ -60,10 +60,10 @@ static kvs_status add_job(jobs *list, const kvs_plot_type *type, kvs_error *erro
     return KVS_OK;
 }
 
-static kvs_status add_kind(jobs *list, const char *kind, kvs_error *error) {
+static kvs_status add_kind(jobs *list, const kvs_plot_type *const *registry, const char *kind, kvs_error *error) {
     char known[200] = "all";
-    for (int i = 0; kvs_plot_types[i] != NULL; i++) {
-        const kvs_plot_type *type = kvs_plot_types[i];
+    for (int i = 0; registry[i] != NULL; i++) {
+        const kvs_plot_type *type = registry[i];
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, ", %s", type->name);
         if (strcmp(kind, "all") == 0)
@@ -144,9 +144,18 @@ static kvs_status select_results(const kvs_results *all, const settings *s, kvs_
 
 /* --- drawing ------------------------------------------------------------------------------------------------------ */
 
-static kvs_status draw(plot_job *job, const kvs_results *results, const char *folder, kvs_error *error) {
+/* What is drawn: one of the two. */
+typedef struct drawn {
+    const kvs_results *results;
+    const kvs_occupancy_results *occupancy;
+} drawn;
+
+static kvs_status draw(plot_job *job, drawn what, const char *folder, kvs_error *error) {
     kvs_figure figure;
-    KVS_TRY(kvs_figure_compose(job->type, results, job->config, &figure, error));
+    if (what.results != NULL)
+        KVS_TRY(kvs_figure_compose(job->type, what.results, job->config, &figure, error));
+    else
+        KVS_TRY(kvs_figure_compose_occupancy(job->type, what.occupancy, job->config, &figure, error));
     kvs_status status = kvs_figure_write(&figure, folder, error);
     if (status == KVS_OK) status = kvs_figure_draw(&figure, folder, error);
     kvs_figure_clear(&figure);
@@ -154,11 +163,11 @@ static kvs_status draw(plot_job *job, const kvs_results *results, const char *fo
 }
 
 /* One plot that cannot be drawn does not keep the others from it; the first failure is what the command returns. */
-static kvs_status draw_all(jobs *list, const kvs_results *results, const char *folder, int quiet, kvs_error *error) {
+static kvs_status draw_all(jobs *list, drawn what, const char *folder, int quiet, kvs_error *error) {
     kvs_status first = KVS_OK;
     for (int i = 0; i < list->count && !kvs_interrupted(); i++) {
         plot_job *job = &list->jobs[i];
-        job->status = draw(job, results, folder, &job->error);
+        job->status = draw(job, what, folder, &job->error);
         if (job->status != KVS_OK && first == KVS_OK) {
             first = job->status;
             *error = job->error;
@@ -200,22 +209,47 @@ static kvs_status print_json(const jobs *list, const char *path, const char *fol
     return KVS_OK;
 }
 
-static kvs_status run_jobs(jobs *list, const settings *s, const char *path, kvs_error *error) {
+static kvs_status draw_and_print(jobs *list, const settings *s, drawn what, const char *path, kvs_error *error) {
+    kvs_status status = draw_all(list, what, s->folder, s->common.quiet || s->common.json, error);
+    if (error->status != KVS_OK && strcmp(error->file, "results") == 0)
+        snprintf(error->file, sizeof error->file, "%s", path);
+    if (!s->common.json || status == KVS_INTERRUPTED) return status;
+    kvs_status printed = print_json(list, path, s->folder, status == KVS_OK ? error : NULL);
+    return status == KVS_OK ? printed : status;
+}
+
+static kvs_status draw_results(jobs *list, const settings *s, const char *path, kvs_error *error) {
     kvs_results all = {0}, view = {0};
     KVS_TRY(kvs_results_read_h5(path, &all, error));
     kvs_status status = select_results(&all, s, &view, error);
-    if (status == KVS_OK) {
-        status = draw_all(list, &view, s->folder, s->common.quiet || s->common.json, error);
-        if (error->status != KVS_OK && strcmp(error->file, "results") == 0)
-            snprintf(error->file, sizeof error->file, "%s", path);
-        if (s->common.json && status != KVS_INTERRUPTED) {
-            kvs_status printed = print_json(list, path, s->folder, status == KVS_OK ? error : NULL);
-            if (status == KVS_OK) status = printed;
-        }
-    }
+    if (status == KVS_OK) status = draw_and_print(list, s, (drawn){.results = &view}, path, error);
     free(view.traces);
     free(view.results);
     kvs_results_clear(&all);
+    return status;
+}
+
+/* A view of the runs whose scheme contains one of the texts; only its array is the caller's. */
+static kvs_status select_runs(const kvs_occupancy_results *all, const settings *s, kvs_occupancy_results *view,
+                              kvs_error *error) {
+    *view = *all;
+    view->runs_count = 0;
+    view->runs = calloc((size_t)all->runs_count + 1, sizeof *view->runs);
+    if (view->runs == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    for (int i = 0; i < all->runs_count; i++)
+        if (contains_one(&s->schemes, or_empty(all->runs[i].scheme), "")) view->runs[view->runs_count++] = all->runs[i];
+    if (view->runs_count > 0) return KVS_OK;
+    return kvs_fail(error, KVS_USAGE, "--scheme", s->schemes.count > 0 ? s->schemes.texts[0] : NULL,
+                    "no run of the file is left");
+}
+
+static kvs_status draw_occupancy(jobs *list, const settings *s, const char *path, kvs_error *error) {
+    kvs_occupancy_results all = {0}, view = {0};
+    KVS_TRY(kvs_occupancy_read_h5(path, &all, error));
+    kvs_status status = select_runs(&all, s, &view, error);
+    if (status == KVS_OK) status = draw_and_print(list, s, (drawn){.occupancy = &view}, path, error);
+    free(view.runs);
+    kvs_occupancy_results_clear(&all);
     return status;
 }
 
@@ -226,10 +260,15 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
                         "is needed: kvscope plot RESULTS --kind K -o DIR");
     jobs list = {NULL, 0};
     kvs_status status = KVS_OK;
-    for (int i = 0; i < s->kinds.count && status == KVS_OK; i++) status = add_kind(&list, s->kinds.texts[i], error);
+    const char *path = operands->texts[0];
+    int of_occupancy = kvs_occupancy_is_h5(path);
+    const kvs_plot_type *const *registry = of_occupancy ? kvs_occupancy_plot_types : kvs_plot_types;
+    for (int i = 0; i < s->kinds.count && status == KVS_OK; i++)
+        status = add_kind(&list, registry, s->kinds.texts[i], error);
     for (int i = 0; i < s->sets.count && status == KVS_OK; i++) status = apply_set(&list, s->sets.texts[i], error);
     kvs_interrupt_catch();
-    if (status == KVS_OK) status = run_jobs(&list, s, operands->texts[0], error);
+    if (status == KVS_OK)
+        status = of_occupancy ? draw_occupancy(&list, s, path, error) : draw_results(&list, s, path, error);
     free_jobs(&list);
     return status;
 }
@@ -243,7 +282,8 @@ const kvs_command kvs_command_plot = {
         "draws it again. Where gnuplot is missing, .csv and .gp are still written and the exit status is 4.\n\n"
         "  kvscope plot results.h5 --kind all -o plots\n"
         "  kvscope plot results.h5 --kind frontier --set memory=bytes_per_token --set error=attention_kl -o plots\n"
-        "  kvscope plot results.h5 --kind heads --scheme kitty --set panels=3 -o plots\n",
+        "  kvscope plot results.h5 --kind heads --scheme kitty --set panels=3 -o plots\n"
+        "  kvscope plot allocations.h5 --kind occupancy --kind hit-rate --kind concurrency -o plots\n",
     .options = options,
     .config_bytes = sizeof(settings),
     .min_operands = 1,

@@ -66,7 +66,7 @@ class Sequence:
         self.arrival = row["timestamp"] / 1000
         self.input, self.output, self.ids = row["input_length"], row["output_length"], row["hash_ids"]
         self.known, self.computed, self.made, self.lost = self.input, 0, 0, 0
-        self.blocks, self.named, self.first, self.end = [], 0, None, None
+        self.blocks, self.named, self.first, self.end, self.admitted = [], 0, None, None, False
 
     def keys(self, tokens):
         """Names of the full pages among that many tokens."""
@@ -139,8 +139,10 @@ def run(rows, o):
             pool.touch(found)
             s.blocks, s.named = found, len(found)
             assert grow(s, hit + n)
-            total["hit_tokens"] += hit
-            total["queried_tokens"] += s.known
+            if not s.admitted:
+                total["hit_tokens"] += hit
+                total["queried_tokens"] += s.known
+            s.admitted = True
             total["recomputed_tokens"] += max(0, s.lost - hit)
             s.lost, s.computed = 0, hit + n
             budget -= n
