@@ -66,7 +66,7 @@ static kvs_status synchronize_cuda(kvs_error *error) {
 /* --- timing --------------------------------------------------------------------------------------------------------
  */
 
-enum { MAX_SETS = 16 };
+enum { MAX_SETS = 64 };
 
 typedef struct timing {
     cudaStream_t stream;
