@@ -17,7 +17,10 @@ size_t kvs_attention_workspace(const kvs_attention_args *args) {
 int kvs_attention_splits(const kvs_attention_args *args, int multiprocessors, int longest_tokens) {
     int64_t jobs = jobs_of(args), room = (int64_t)multiprocessors * BLOCKS_PER_MULTIPROCESSOR;
     int64_t pages = longest_tokens / args->format.shape.page_tokens;
-    if (args->format.keys == KVS_KEYS_FULL) pages = longest_tokens / 16;
+    if (args->format.keys == KVS_KEYS_FULL)
+        pages = (longest_tokens + 15) / 16;
+    else /* tiles in full precision are dealt like pages, and take about as long */
+        pages += (args->sink_tokens + args->tail_tokens) / 24;
     int64_t most = (pages + BLOCK_WARPS - 1) / BLOCK_WARPS, best = 1;
     double best_time = 1e300;
     if (most > MAX_SPLITS) most = MAX_SPLITS;

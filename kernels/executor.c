@@ -96,7 +96,69 @@ kvs_status kvs_executor_find(const char *name, const kvs_executor **device, kvs_
     return kvs_fail(error, KVS_USAGE, name, NULL, "unknown device");
 }
 
-kvs_status kvs_executor_launched(const kvs_executor *device, int launch, const char *kernel, kvs_error *error) {
+/* --- checked launches ----------------------------------------------------------------------------------------------
+ */
+
+static kvs_status launched(const kvs_executor *executor, int launch, const char *kernel, kvs_error *error) {
     if (launch == 0) return KVS_OK;
-    return kvs_fail(error, KVS_DEVICE, device->name, kernel, "%s", device->kernels->text(launch));
+    return kvs_fail(error, KVS_DEVICE, executor->name, kernel, "%s", executor->kernels->text(launch));
+}
+
+static kvs_status check_pages(const kvs_executor *executor, const char *kernel, const kvs_format *format, int64_t pages,
+                              kvs_error *error) {
+    if (pages < 0 || pages > INT32_MAX / 4)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel, "%lld pages are more than one launch takes",
+                        (long long)pages);
+    if (pages % format->shape.kv_heads != 0)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel, "%lld pages are not a multiple of %d KV heads",
+                        (long long)pages, format->shape.kv_heads);
+    return KVS_OK;
+}
+
+kvs_status kvs_executor_quantize(const kvs_executor *executor, int values, const kvs_quantize_args *args, void *stream,
+                                 kvs_error *error) {
+    const char *kernel = values ? "quantize_pack_v" : "quantize_pack_k";
+    KVS_TRY(check_pages(executor, kernel, &args->format, args->pages, error));
+    if (args->format.keys == KVS_KEYS_FULL)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel, "a full-precision layout holds no codes");
+    if (args->rule.meta != KVS_META_BINARY16)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel, "scales and zeros must be stored as binary16");
+    if (args->metric < KVS_METRIC_MAGNITUDE || args->metric > KVS_METRIC_RANDOM)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel, "no kernel has this ranking metric");
+    if (!values && args->metric == KVS_METRIC_RANDOM && args->places == NULL)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel, "the random ranking needs the places of the pages");
+    int launch =
+        values ? executor->kernels->quantize_pack_v(args, stream) : executor->kernels->quantize_pack_k(args, stream);
+    return launched(executor, launch, kernel, error);
+}
+
+kvs_status kvs_executor_dequantize(const kvs_executor *executor, const kvs_dequantize_args *args, void *stream,
+                                   kvs_error *error) {
+    KVS_TRY(check_pages(executor, "dequantize", &args->format, args->pages, error));
+    return launched(executor, executor->kernels->dequantize(args, stream), "dequantize", error);
+}
+
+kvs_status kvs_executor_attend(const kvs_executor *executor, const kvs_attention_args *args, void *stream,
+                               kvs_error *error) {
+    int full = args->format.keys == KVS_KEYS_FULL, kv_heads = args->format.shape.kv_heads;
+    const char *kernel = full ? "decode_attention_fp16" : "decode_attention";
+    if (!full && args->format.keys != KVS_KEYS_FRAGMENT)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel, "this layout is not supported; fragment is");
+    if (args->sequences < 1 || args->sequences > 65535)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel, "%d sequences are not in 1..65535", args->sequences);
+    if (args->query_heads % kv_heads != 0 || args->query_heads / kv_heads < 1 || args->query_heads / kv_heads > 16)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel, "%d query heads are not 1 to 16 times %d KV heads",
+                        args->query_heads, kv_heads);
+    if (args->splits < 1)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel, "%d splits are fewer than 1", args->splits);
+    int launch = full ? executor->kernels->decode_attention_fp16(args, stream)
+                      : executor->kernels->decode_attention(args, stream);
+    return launched(executor, launch, kernel, error);
+}
+
+kvs_status kvs_executor_copy(const kvs_executor *executor, const void *source, void *destination, size_t bytes,
+                             void *stream, kvs_error *error) {
+    if (bytes % 16 != 0)
+        return kvs_fail(error, KVS_USAGE, executor->name, "copy", "%zu bytes are not a multiple of 16", bytes);
+    return launched(executor, executor->kernels->copy(source, destination, (int64_t)bytes, stream), "copy", error);
 }

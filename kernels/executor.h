@@ -46,9 +46,17 @@ KVS_MUST_CHECK kvs_status kvs_executor_find(const char *name, const kvs_executor
 /* The devices of this build, ended by NULL. */
 extern const kvs_executor *const kvs_executors[];
 
-/* What a kernel's launch returned, as a status. */
-KVS_MUST_CHECK kvs_status kvs_executor_launched(const kvs_executor *device, int launch, const char *kernel,
-                                                kvs_error *error);
+/* The kernels with their arguments checked: what they do not support is KVS_USAGE and names itself, what the launch
+ * reports is KVS_DEVICE. */
+KVS_MUST_CHECK kvs_status kvs_executor_quantize(const kvs_executor *executor, int values, const kvs_quantize_args *args,
+                                                void *stream, kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_executor_dequantize(const kvs_executor *executor, const kvs_dequantize_args *args,
+                                                  void *stream, kvs_error *error);
+/* decode_attention, or decode_attention_fp16 in a full-precision layout. */
+KVS_MUST_CHECK kvs_status kvs_executor_attend(const kvs_executor *executor, const kvs_attention_args *args,
+                                              void *stream, kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_executor_copy(const kvs_executor *executor, const void *source, void *destination,
+                                            size_t bytes, void *stream, kvs_error *error);
 
 #ifdef __cplusplus
 }

@@ -1,8 +1,8 @@
 /* kernels.h: the kernels as functions of the host, once for CUDA and once for the SIMT runtime.
  *
- * Every pointer in the arguments is memory of the device that runs the kernel. A function checks its arguments and
- * starts the kernel on a stream; it returns 0, or an error that `text` explains: the device's own, or one of
- * kvs_kernel_refusal where it does not support the arguments. */
+ * Every pointer in the arguments is memory of the device that runs the kernel. A function starts the kernel on a stream
+ * and returns 0, or an error of the device that `text` explains. It does not check its arguments: kvs_executor_quantize
+ * and its like (executor.h) do. */
 #ifndef KVS_KERNELS_KERNELS_H
 #define KVS_KERNELS_KERNELS_H
 

@@ -67,10 +67,6 @@ static int sets_for(const run *r, double bytes) {
     return sets < 2 ? 2 : sets > MAX_SETS ? MAX_SETS : (int)sets;
 }
 
-static kvs_status launched(const run *r, int launch, const char *kernel, kvs_error *error) {
-    return kvs_executor_launched(r->executor, launch, kernel, error);
-}
-
 /* --- inputs --------------------------------------------------------------------------------------------------------
  */
 
@@ -96,7 +92,7 @@ static kvs_status repeat_over(run *r, void *begin, size_t whole, const void *sou
         size_t piece = whole - at < bytes ? whole - at : bytes;
         char *to = (char *)begin + at;
         if (to == source) continue;
-        KVS_TRY(launched(r, r->executor->kernels->copy(source, to, (int64_t)(piece / 16 * 16), NULL), "copy", error));
+        KVS_TRY(kvs_executor_copy(r->executor, source, to, piece / 16 * 16, NULL, error));
     }
     return r->executor->synchronize(error);
 }
@@ -131,8 +127,7 @@ typedef struct copy_work {
 static kvs_status start_copy(void *context, int iteration, void *stream, kvs_error *error) {
     copy_work *w = context;
     char *from = (char *)w->r->pool + (size_t)iteration * 2 * w->bytes;
-    return launched(w->r, w->r->executor->kernels->copy(from, from + w->bytes, (int64_t)w->bytes, stream), "copy",
-                    error);
+    return kvs_executor_copy(w->r->executor, from, from + w->bytes, w->bytes, stream, error);
 }
 
 static kvs_status bench_copy(run *r, kvs_error *error) {
@@ -154,16 +149,13 @@ typedef struct quantize_work {
 
 static kvs_status start_quantize(void *context, int iteration, void *stream, kvs_error *error) {
     quantize_work *w = context;
-    const kvs_kernels *kernels = w->r->executor->kernels;
-    int launch = w->values ? kernels->quantize_pack_v(&w->args[iteration], stream)
-                           : kernels->quantize_pack_k(&w->args[iteration], stream);
-    return launched(w->r, launch, "quantize", error);
+    return kvs_executor_quantize(w->r->executor, w->values, &w->args[iteration], stream, error);
 }
 
 static kvs_status start_dequantize(void *context, int iteration, void *stream, kvs_error *error) {
     quantize_work *w = context;
     w->back[iteration].values = w->values;
-    return launched(w->r, w->r->executor->kernels->dequantize(&w->back[iteration], stream), "dequantize", error);
+    return kvs_executor_dequantize(w->r->executor, &w->back[iteration], stream, error);
 }
 
 /* Bytes of a head's page that belong to keys (with the index) or to values. */
@@ -221,16 +213,13 @@ typedef struct attention_work {
 
 static kvs_status start_attention(void *context, int iteration, void *stream, kvs_error *error) {
     attention_work *w = context;
-    const kvs_kernels *kernels = w->r->executor->kernels;
     kvs_attention_args args = w->args;
     args.page_table += (size_t)iteration * w->table_entries;
     args.sink_k += (size_t)iteration * w->full_elements;
     args.sink_v += (size_t)iteration * w->full_elements;
     args.tail_k += (size_t)iteration * w->full_elements;
     args.tail_v += (size_t)iteration * w->full_elements;
-    int launch = args.format.keys == KVS_KEYS_FULL ? kernels->decode_attention_fp16(&args, stream)
-                                                   : kernels->decode_attention(&args, stream);
-    return launched(w->r, launch, "decode_attention", error);
+    return kvs_executor_attend(w->r->executor, &args, stream, error);
 }
 
 static kvs_status put(attention_work *w, const void *host, size_t bytes, const char *name, const void *field,
@@ -345,8 +334,8 @@ static kvs_status fill_with_pages(run *r, const kvs_format *format, kvs_error *e
     kvs_quantize_args args = {.format = *format, .pages = pages, .x = r->elements};
     args.rule = (kvs_affine_rule){KVS_ROUND_HALF_UP, KVS_META_BINARY16, KVS_DIVIDE_BY_WORKING, 1e-6f, 0};
     args.tensors[0] = r->pool;
-    KVS_TRY(launched(r, r->executor->kernels->quantize_pack_k(&args, NULL), "quantize_pack_k", error));
-    KVS_TRY(launched(r, r->executor->kernels->quantize_pack_v(&args, NULL), "quantize_pack_v", error));
+    KVS_TRY(kvs_executor_quantize(r->executor, 0, &args, NULL, error));
+    KVS_TRY(kvs_executor_quantize(r->executor, 1, &args, NULL, error));
     return repeat_over_pool(r, r->pool, bytes, error);
 }
 

@@ -262,9 +262,7 @@ static double run(cache *s) {
     double worst = 0;
     for (int again = 0; again < 2; again++) {
         ok(executor->fill(args.out, 0xff, sizeof(float) * Q * D, &error));
-        int launched = s->full ? executor->kernels->decode_attention_fp16(&args, NULL)
-                               : executor->kernels->decode_attention(&args, NULL);
-        ok(kvs_executor_launched(executor, launched, "decode_attention", &error));
+        ok(kvs_executor_attend(executor, &args, NULL, &error));
         ok(executor->synchronize(&error));
         ok(executor->download(out, args.out, sizeof(float) * Q * D, &error));
         for (size_t i = 0; i < Q; i++) {

@@ -65,7 +65,7 @@ static void fill_input(uint64_t key, int tokens, int head_dim, uint16_t *x) {
         }
 }
 
-typedef struct bench_of_case {
+typedef struct setup {
     const parity_case *c;
     kvs_format format;
     uint16_t *x;
@@ -174,8 +174,8 @@ static void run_quantize(setup *s) {
     args.places = s->device_places;
     args.blocks = s->device_blocks;
     for (int i = 0; i < 2; i++) args.tensors[i] = s->device_tensors[i];
-    OK(kvs_executor_launched(device, device->kernels->quantize_pack_k(&args, NULL), "quantize_pack_k", &error));
-    OK(kvs_executor_launched(device, device->kernels->quantize_pack_v(&args, NULL), "quantize_pack_v", &error));
+    OK(kvs_executor_quantize(device, 0, &args, NULL, &error));
+    OK(kvs_executor_quantize(device, 1, &args, NULL, &error));
     OK(device->synchronize(&error));
     for (int i = 0; i < 2; i++)
         OK(device->download(s->got[i], s->device_tensors[i], 3 * (size_t)s->format.block_bytes[i], &error));
@@ -215,7 +215,7 @@ static void compare_dequantized(setup *s, int values) {
     kvs_dequantize_args args = {.format = s->format, .pages = PAGES, .values = values, .y = s->device_y};
     args.blocks = s->device_blocks;
     for (int i = 0; i < 2; i++) args.tensors[i] = s->device_tensors[i];
-    OK(kvs_executor_launched(device, device->kernels->dequantize(&args, NULL), "dequantize", &error));
+    OK(kvs_executor_dequantize(device, &args, NULL, &error));
     OK(device->synchronize(&error));
     OK(device->download(y, s->device_y, 2u * (size_t)(PAGES * head_dim * tokens), &error));
     for (int p = 0; p < PAGES; p++) {
@@ -280,7 +280,7 @@ static void test_full_pages_come_back(void **state) {
             kvs_dequantize_args args = {.format = s.format, .pages = PAGES, .values = values, .y = s.device_y};
             args.blocks = s.device_blocks;
             args.tensors[0] = s.device_tensors[0];
-            OK(kvs_executor_launched(device, device->kernels->dequantize(&args, NULL), "dequantize", &error));
+            OK(kvs_executor_dequantize(device, &args, NULL, &error));
             OK(device->synchronize(&error));
             OK(device->download(y, s.device_y, 2 * elements * PAGES, &error));
             assert_memory_equal(y, s.x, 2 * elements * PAGES);
@@ -300,7 +300,7 @@ static void test_copy(void **state) {
     OK(device->allocate(BYTES, "source", &source, &error));
     OK(device->allocate(BYTES, "destination", &destination, &error));
     OK(device->upload(source, from, BYTES, &error));
-    OK(kvs_executor_launched(device, device->kernels->copy(source, destination, BYTES, NULL), "copy", &error));
+    OK(kvs_executor_copy(device, source, destination, BYTES, NULL, &error));
     OK(device->synchronize(&error));
     OK(device->download(to, destination, BYTES, &error));
     assert_memory_equal(to, from, BYTES);
@@ -308,12 +308,35 @@ static void test_copy(void **state) {
     device->release(destination);
 }
 
+/* What no kernel supports is refused by name, before anything is launched. */
+static void test_refusals(void **state) {
+    (void)state;
+    kvs_error error;
+    kvs_page_shape shape = {64, 32, HEADS, 2, 4, 8, 2};
+    kvs_quantize_args args = {.pages = PAGES};
+    assert_int_equal(kvs_format_make(kvs_layout_find("kitty"), &shape, &args.format, &error), KVS_OK);
+    args.rule.meta = KVS_META_BINARY32;
+    assert_int_equal(kvs_executor_quantize(device, 0, &args, NULL, &error), KVS_USAGE);
+    assert_non_null(strstr(error.rule, "binary16"));
+    args.rule.meta = KVS_META_BINARY16;
+    args.metric = KVS_METRIC_RANDOM;
+    assert_int_equal(kvs_executor_quantize(device, 0, &args, NULL, &error), KVS_USAGE);
+    assert_non_null(strstr(error.rule, "places"));
+    args.pages = PAGES + 1;
+    assert_int_equal(kvs_executor_quantize(device, 1, &args, NULL, &error), KVS_USAGE);
+    kvs_attention_args attention = {.format = args.format, .sequences = 1, .query_heads = 2 * HEADS, .splits = 1};
+    assert_int_equal(kvs_executor_attend(device, &attention, NULL, &error), KVS_USAGE);
+    assert_non_null(strstr(error.rule, "layout"));
+    assert_int_equal(kvs_format_make(kvs_layout_find("fragment"), &shape, &attention.format, &error), KVS_OK);
+    attention.query_heads = 17 * HEADS;
+    assert_int_equal(kvs_executor_attend(device, &attention, NULL, &error), KVS_USAGE);
+    assert_non_null(strstr(error.rule, "query heads"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts),
-        cmocka_unit_test(test_orders),
-        cmocka_unit_test(test_full_pages_come_back),
-        cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_layouts), cmocka_unit_test(test_orders),   cmocka_unit_test(test_full_pages_come_back),
+        cmocka_unit_test(test_copy),    cmocka_unit_test(test_refusals),
     };
     int failures = 0;
     cmocka_set_message_output(CM_OUTPUT_TAP);
