@@ -36,6 +36,13 @@ typedef struct kvs_query_set {
     int64_t sums_stride;
 } kvs_query_set;
 
+/* The channel that is turned together with channel d, or d itself. */
+static inline int kvs_rope_partner(kvs_rope_pairs rope, int d) {
+    if (d >= rope.rotary_dim) return d;
+    if (rope.interleaved) return d ^ 1;
+    return d < rope.rotary_dim / 2 ? d + rope.rotary_dim / 2 : d - rope.rotary_dim / 2;
+}
+
 typedef struct kvs_page_context {
     kvs_page_place place;
     kvs_rope_pairs rope;

@@ -18,8 +18,8 @@ typedef struct kvs_ranking {
     int attention;                        /* it needs their log_sums */
     /* Scores one page: k is [tokens][head_dim], scores [head_dim]; a higher score is more sensitive. context is that of
      * kvs_page_context_of; a metric that uses queries scores 0 everywhere where there are none. Sums over tokens are
-     * binary32 in the fixed tree of kvs_tree_sum, sums over queries in binary64 in their order, so every back end gets
-     * the same bits. scratch: kvs_ranking_scratch(tokens, head_dim) floats. */
+     * binary32 in the fixed tree of kvs_tree_sum, those over queries and weighted ones in binary64 in their order, so
+     * every back end gets the same bits. scratch: kvs_ranking_scratch(tokens, head_dim) floats. */
     void (*score)(const kvs_page_context *context, int tokens, int head_dim, const float *k, float *scratch,
                   float *scores);
 } kvs_ranking;
@@ -50,7 +50,7 @@ typedef enum kvs_term {
 void kvs_tree_mean(kvs_term term, int tokens, int head_dim, const float *k, const float *mean, float *scratch,
                    float *means);
 
-/* ranges[d] = max_t k[t,d] - min_t k[t,d]. scratch: [head_dim]. */
+/* ranges[d] = max_t k[t,d] - min_t k[t,d]. scratch: [head_dim], gets the minima. */
 void kvs_channel_ranges(int tokens, int head_dim, const float *k, float *scratch, float *ranges);
 
 /* ranks[d] = number of channels that come before d: a higher score first, ties to the lower channel. A channel is

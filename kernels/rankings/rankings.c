@@ -9,7 +9,16 @@
     X(variance) \
     X(range) \
     X(random) \
-    X(query_step)
+    X(pair_amplitude) \
+    X(query_pair) \
+    X(query_step) \
+    X(query_range) \
+    X(query_error) \
+    X(centred_error) \
+    X(attention_error) \
+    X(attention_centred) \
+    X(future_query_error) \
+    X(future_attention_centred)
 /* clang-format on */
 
 #define DECLARE(NAME) extern const kvs_ranking kvs_ranking_##NAME;
