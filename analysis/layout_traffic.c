@@ -78,34 +78,34 @@ static kvs_quantize_args quantize_args(const bench *b) {
     return args;
 }
 
-static int write_keys(const bench *b) {
+static kvs_status write_keys(const bench *b, kvs_error *error) {
     kvs_quantize_args args = quantize_args(b);
-    return b->executor->kernels->quantize_pack_k(&args, NULL);
+    return kvs_executor_quantize(b->executor, 0, &args, NULL, error);
 }
 
-static int write_values(const bench *b) {
+static kvs_status write_values(const bench *b, kvs_error *error) {
     kvs_quantize_args args = quantize_args(b);
-    return b->executor->kernels->quantize_pack_v(&args, NULL);
+    return kvs_executor_quantize(b->executor, 1, &args, NULL, error);
 }
 
-static int dequantize(const bench *b, int values) {
+static kvs_status dequantize(const bench *b, int values, kvs_error *error) {
     kvs_dequantize_args args = {.format = b->format, .pages = b->pages, .values = values, .y = b->y};
     for (int i = 0; i < 2; i++) args.tensors[i] = b->tensors[i];
-    return b->executor->kernels->dequantize(&args, NULL);
+    return kvs_executor_dequantize(b->executor, &args, NULL, error);
 }
 
-static int read_keys(const bench *b) {
-    return dequantize(b, 0);
+static kvs_status read_keys(const bench *b, kvs_error *error) {
+    return dequantize(b, 0, error);
 }
 
-static int read_values(const bench *b) {
-    return dequantize(b, 1);
+static kvs_status read_values(const bench *b, kvs_error *error) {
+    return dequantize(b, 1, error);
 }
 
 static const struct job {
     const char *kernel, *purpose;
     int packs; /* not for full-precision layouts, which are only copied to */
-    int (*run)(const bench *b);
+    kvs_status (*run)(const bench *b, kvs_error *error);
 } jobs[KVS_LAYOUT_TRAFFIC_ROWS] = {
     {"quantize_pack_k", "write keys", 1, write_keys},
     {"quantize_pack_v", "write values", 1, write_values},
@@ -118,7 +118,7 @@ static kvs_status run_job(const bench *b, const struct job *job, kvs_kernel_traf
     kvs_simt_options *settings = kvs_simt_settings(), before = *settings;
     kvs_transactions_begin(&t);
     *settings = (kvs_simt_options){.record = kvs_transactions_record, .record_context = &t};
-    kvs_status status = kvs_executor_launched(b->executor, job->run(b), job->kernel, error);
+    kvs_status status = job->run(b, error);
     *settings = before;
     if (status == KVS_OK) status = kvs_transactions_finish(&t, error);
     if (status == KVS_OK) {
