@@ -99,7 +99,7 @@ kvs_status kvs_executor_find(const char *name, const kvs_executor **device, kvs_
 /* --- checked launches ----------------------------------------------------------------------------------------------
  */
 
-static kvs_status launched(const kvs_executor *executor, int launch, const char *kernel, kvs_error *error) {
+kvs_status kvs_executor_launched(const kvs_executor *executor, int launch, const char *kernel, kvs_error *error) {
     if (launch == 0) return KVS_OK;
     return kvs_fail(error, KVS_DEVICE, executor->name, kernel, "%s", executor->kernels->text(launch));
 }
@@ -129,13 +129,13 @@ kvs_status kvs_executor_quantize(const kvs_executor *executor, int values, const
         return kvs_fail(error, KVS_USAGE, executor->name, kernel, "the random ranking needs the places of the pages");
     int launch =
         values ? executor->kernels->quantize_pack_v(args, stream) : executor->kernels->quantize_pack_k(args, stream);
-    return launched(executor, launch, kernel, error);
+    return kvs_executor_launched(executor, launch, kernel, error);
 }
 
 kvs_status kvs_executor_dequantize(const kvs_executor *executor, const kvs_dequantize_args *args, void *stream,
                                    kvs_error *error) {
     KVS_TRY(check_pages(executor, "dequantize", &args->format, args->pages, error));
-    return launched(executor, executor->kernels->dequantize(args, stream), "dequantize", error);
+    return kvs_executor_launched(executor, executor->kernels->dequantize(args, stream), "dequantize", error);
 }
 
 kvs_status kvs_executor_attend(const kvs_executor *executor, const kvs_attention_args *args, void *stream,
@@ -153,12 +153,13 @@ kvs_status kvs_executor_attend(const kvs_executor *executor, const kvs_attention
         return kvs_fail(error, KVS_USAGE, executor->name, kernel, "%d splits are fewer than 1", args->splits);
     int launch = full ? executor->kernels->decode_attention_fp16(args, stream)
                       : executor->kernels->decode_attention(args, stream);
-    return launched(executor, launch, kernel, error);
+    return kvs_executor_launched(executor, launch, kernel, error);
 }
 
 kvs_status kvs_executor_copy(const kvs_executor *executor, const void *source, void *destination, size_t bytes,
                              void *stream, kvs_error *error) {
     if (bytes % 16 != 0)
         return kvs_fail(error, KVS_USAGE, executor->name, "copy", "%zu bytes are not a multiple of 16", bytes);
-    return launched(executor, executor->kernels->copy(source, destination, (int64_t)bytes, stream), "copy", error);
+    return kvs_executor_launched(executor, executor->kernels->copy(source, destination, (int64_t)bytes, stream), "copy",
+                                 error);
 }

@@ -46,6 +46,10 @@ KVS_MUST_CHECK kvs_status kvs_executor_find(const char *name, const kvs_executor
 /* The devices of this build, ended by NULL. */
 extern const kvs_executor *const kvs_executors[];
 
+/* What a kernel's launch returned, as a status. */
+KVS_MUST_CHECK kvs_status kvs_executor_launched(const kvs_executor *executor, int launch, const char *kernel,
+                                                kvs_error *error);
+
 /* The kernels with their arguments checked: what they do not support is KVS_USAGE and names itself, what the launch
  * reports is KVS_DEVICE. */
 KVS_MUST_CHECK kvs_status kvs_executor_quantize(const kvs_executor *executor, int values, const kvs_quantize_args *args,

@@ -79,12 +79,13 @@ static const int32_t block_ids[BLOCKS] = {2, 0}; /* of three blocks in memory */
 
 /* The CPU's arithmetic, straight from its definition. */
 static void expected_page(const setup *s, int page, int values, kvs_page *out) {
-    static float x[MAX_PAGE], scratch[MAX_PAGE], scores[256];
+    static float x[MAX_PAGE], scratch[2 * MAX_PAGE], scores[256];
     int ranks[256], head_dim = s->format.shape.head_dim, tokens = s->format.shape.page_tokens;
     int count = s->format.shape.boost_channels;
     for (int i = 0; i < tokens * head_dim; i++)
         x[i] = kvs_half_to_float(s->x[(size_t)page * (size_t)(tokens * head_dim) + (size_t)i]);
-    kvs_ranking_find(metric_names[s->c->metric])->score(&s->places[page], tokens, head_dim, x, scratch, scores);
+    kvs_page_context context = {.place = s->places[page]};
+    kvs_ranking_find(metric_names[s->c->metric])->score(&context, tokens, head_dim, x, scratch, scores);
     kvs_rank_channels(head_dim, scores, ranks);
     for (int d = 0; d < head_dim; d++) out->ranks[d] = (uint8_t)(ranks[d] < count ? ranks[d] : count);
     int groups = values ? tokens : head_dim, members = values ? head_dim : tokens;
