@@ -1,8 +1,9 @@
 /* ranking_error.h: how much less a channel's quantization error costs at the boosted width: the core of the rankings
  * that quantize before they choose.
  *
- * e_b[t,d] is value - key when channel d is stored with b bits in one group of the whole page by the rule of Kitty's
- * system (kernels/affine.h: halves up, binary16 scale and zero, scale at least 1e-6); b is 2 and 4, Kitty's widths. */
+ * e_b[t,d] is value - key when channel d is stored with b bits in one group of the whole page by the rule of the
+ * published system of Kitty: halves up, binary16 scale and zero, scale at least 1e-6 (kernels/affine.h). b is 2 and 4,
+ * its widths. */
 #ifndef KVS_KERNELS_RANKING_ERROR_H
 #define KVS_KERNELS_RANKING_ERROR_H
 
