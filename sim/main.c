@@ -1,4 +1,5 @@
 /* main.c: picks the command, prints its error as one line, exits with its status. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +61,7 @@ static kvs_status dispatch(int argc, char **argv, kvs_error *error) {
 }
 
 int main(int argc, char **argv) {
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is then an error like a full disk */
     record_command_line(argc, argv);
     kvs_error error = {0};
     kvs_status status = dispatch(argc, argv, &error);
