@@ -136,31 +136,32 @@ static void thread_entry(void *argument) {
 }
 
 void kvs_simt_touch(kvs_simt_kind kind, const void *address, uint32_t width, kvs_simt_place place) {
-    kvs_simt_touch_copy(kind, address, width, 0, place);
+    kvs_simt_touch_entry((kvs_simt_entry){place, __builtin_return_address(0), (uint64_t)(uintptr_t)address, 0,
+                                          (uint16_t)kind, (uint16_t)width});
 }
 
-void kvs_simt_touch_copy(kvs_simt_kind kind, const void *address, uint32_t width, uint32_t to, kvs_simt_place place) {
+void kvs_simt_touch_entry(kvs_simt_entry entry) {
     kvs_simt_lane *lane = kvs_simt_lane_self();
     kvs_simt_worker *worker = lane->warp->worker;
+    kvs_simt_kind kind = (kvs_simt_kind)entry.kind;
+    const void *address = (const void *)(uintptr_t)entry.address;
     int shared = kind > KVS_SIMT_COPY;
     if (!worker->grid->options.unchecked) {
         if (++lane->touches > KVS_SIMT_SPIN_LIMIT)
-            kvs_simt_raise(lane, KVS_SIMT_DEADLOCK, place, "makes %d accesses without meeting another thread",
+            kvs_simt_raise(lane, KVS_SIMT_DEADLOCK, entry.place, "makes %d accesses without meeting another thread",
                            KVS_SIMT_SPIN_LIMIT);
         if (shared)
-            kvs_simt_check_shared(lane, address, width, kind == KVS_SIMT_STORE_SHARED, place);
+            kvs_simt_check_shared(lane, address, entry.width, kind == KVS_SIMT_STORE_SHARED, entry.place);
         else
-            kvs_simt_check_global(lane, kind, address, width, place);
+            kvs_simt_check_global(lane, kind, address, entry.width, entry.place);
     }
     if (!worker->recording) return;
-    uint64_t seen = (uint64_t)(uintptr_t)address;
     if (shared) {
-        seen -= (uint64_t)(uintptr_t)worker->shared;
+        entry.address -= (uint64_t)(uintptr_t)worker->shared;
     } else {
-        const kvs_simt_memory *memory = kvs_simt_find(worker, address, width);
-        if (memory != NULL) seen += memory->base - (uint64_t)(uintptr_t)memory->memory;
+        const kvs_simt_memory *memory = kvs_simt_find(worker, address, entry.width);
+        if (memory != NULL) entry.address += memory->base - (uint64_t)(uintptr_t)memory->memory;
     }
-    kvs_simt_entry entry = {place, seen, to, (uint16_t)kind, (uint16_t)width};
     kvs_simt_log(lane, &entry);
 }
 

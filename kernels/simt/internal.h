@@ -39,6 +39,7 @@ typedef struct kvs_simt_copy {
 
 typedef struct kvs_simt_entry {
     kvs_simt_place place;
+    const char *code; /* where in the host's code */
     uint64_t address;
     uint32_t to; /* of a copy */
     uint16_t kind, width;
@@ -47,10 +48,6 @@ typedef struct kvs_simt_entry {
 typedef struct kvs_simt_recorder {
     kvs_simt_request *requests; /* in program order, not handed over yet */
     size_t count, capacity;
-    struct kvs_simt_group *groups; /* of the warp at hand */
-    size_t group_capacity;
-    struct kvs_simt_site *sites;
-    size_t site_capacity;
 } kvs_simt_recorder;
 
 /* --- threads, warps, blocks ------------------------------------------------------------------------------------------
@@ -136,8 +133,8 @@ const char *kvs_simt_thread_text(uint32_t number, char text[32]);
 /* Does what the warp's lanes, which all wait at one meeting, came for (collective.c). */
 void kvs_simt_act(kvs_simt_warp *warp, kvs_simt_lane *first);
 
-/* kvs_simt_touch, of a copy to that byte of shared memory (block.c). */
-void kvs_simt_touch_copy(kvs_simt_kind kind, const void *address, uint32_t width, uint32_t to, kvs_simt_place place);
+/* kvs_simt_touch for an entry whose address is still the host's (block.c). */
+void kvs_simt_touch_entry(kvs_simt_entry entry);
 
 /* Runs one block; the grid's report has its fault (block.c). */
 void kvs_simt_run_block(kvs_simt_worker *worker, uint64_t block);

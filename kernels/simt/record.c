@@ -1,7 +1,12 @@
 /* Warp instructions out of what single lanes did. Between two meetings of a warp each lane logs its accesses in program
- * order; then the k-th accesses of all lanes from one place of the source, of one kind and width, are one request. So
- * lanes that skip a branch join the others after it, lanes in different branches are apart (different places), and the
- * i-th turns of a loop belong together whatever the number of turns: lockstep with immediate reconvergence. */
+ * order. A schedule then takes lane by lane's next access: one lane leads, and all whose next access is from the same
+ * place of the source, of the same kind and width, make one request with it. Who leads decides how lanes that diverged
+ * come together again. A device's compiler sees to that as early as it can, in two ways that we imitate:
+ *   - least address: who is at the earliest instruction (of the host's code) leads, so that branches and inner loops
+ *     are over before what follows them begins;
+ *   - longest way: who has the most accesses before the next meeting leads, so that lanes that have left out the end of
+ *     a loop's body wait for the others before its next turn.
+ * The schedule with fewer requests is taken, the former if they are equal. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,22 +19,7 @@ const char *const kvs_simt_kind_names[KVS_SIMT_KINDS] = {
     [KVS_SIMT_STORE_SHARED] = "st.shared", [KVS_SIMT_LDMATRIX] = "ldmatrix",
 };
 
-enum { HAND_OVER_AT = 4096, NONE = -1 };
-
-struct kvs_simt_group {
-    kvs_simt_entry first; /* place, kind and width of all */
-    uint32_t mask;
-    int next; /* of the same place: its next occurrence */
-    uint64_t address[KVS_SIMT_LANES];
-    uint32_t to[KVS_SIMT_LANES];
-};
-
-/* A place of the source during one grouping. */
-struct kvs_simt_site {
-    const kvs_simt_entry *entry; /* NULL: free */
-    int first, last, cursor;     /* its groups; cursor: the one that took the lane's last access */
-    uint32_t lane;               /* whose cursor it is */
-};
+enum { HAND_OVER_AT = 4096 };
 
 /* Memory for at least `wanted` items of what *memory points to. */
 static void *grown(kvs_simt_lane *lane, void *memory, size_t *capacity, size_t wanted, size_t item_bytes) {
@@ -97,62 +87,51 @@ static int group_alike(kvs_simt_warp *warp) {
     return 1;
 }
 
-static struct kvs_simt_site *find_site(kvs_simt_recorder *r, const kvs_simt_entry *entry) {
-    uint64_t hash = (uint64_t)entry->place.line * 256 + (uint64_t)entry->place.column;
-    hash = (hash * 16 + entry->kind) * 32 + entry->width;
-    hash *= 0x9e3779b97f4a7c15u;
-    for (size_t i = hash >> 32;; i++) {
-        struct kvs_simt_site *site = &r->sites[i & (r->site_capacity - 1)];
-        if (site->entry == NULL) *site = (struct kvs_simt_site){entry, NONE, NONE, NONE, KVS_SIMT_LANES};
-        if (same_site(site->entry, entry)) return site;
+enum leader { LEAST_ADDRESS, LONGEST_WAY };
+
+/* The lane that leads, or NULL when all logs are used up. */
+static kvs_simt_lane *find_leader(kvs_simt_warp *warp, const uint32_t next[KVS_SIMT_LANES], enum leader how) {
+    kvs_simt_lane *leader = NULL;
+    uint32_t longest = 0;
+    const char *least = NULL;
+    for (uint32_t l = 0; l < warp->lane_count; l++) {
+        kvs_simt_lane *lane = &warp->lanes[l];
+        uint32_t left = lane->log_count - next[l];
+        if (left == 0) continue;
+        const char *code = lane->log[next[l]].code;
+        int earlier = leader == NULL || code < least;
+        int better = how == LEAST_ADDRESS ? earlier : left > longest || (left == longest && earlier);
+        if (!better) continue;
+        leader = lane;
+        longest = left;
+        least = code;
     }
+    return leader;
 }
 
-/* Adds a lane's next access at a site to the group of that occurrence. Returns the number of groups. */
-static int add_access(kvs_simt_recorder *r, struct kvs_simt_site *site, uint32_t lane, const kvs_simt_entry *entry,
-                      int groups) {
-    int group = site->lane == lane ? r->groups[site->cursor].next : site->first;
-    if (group == NONE) {
-        group = groups++;
-        r->groups[group].first = *entry;
-        r->groups[group].mask = 0;
-        r->groups[group].next = NONE;
-        if (site->last == NONE)
-            site->first = group;
-        else
-            r->groups[site->last].next = group;
-        site->last = group;
+/* Goes through all logs; returns the number of requests, which are made when emit is not 0. */
+static size_t schedule(kvs_simt_warp *warp, enum leader how, int emit) {
+    uint32_t next[KVS_SIMT_LANES] = {0};
+    size_t requests = 0;
+    for (kvs_simt_lane *leader; (leader = find_leader(warp, next, how)) != NULL; requests++) {
+        const kvs_simt_entry *lead = &leader->log[next[leader->lane]];
+        kvs_simt_request *request = emit ? new_request(warp, lead) : NULL;
+        for (uint32_t l = 0; l < warp->lane_count; l++) {
+            const kvs_simt_lane *lane = &warp->lanes[l];
+            if (next[l] == lane->log_count || !same_site(&lane->log[next[l]], lead)) continue;
+            const kvs_simt_entry *entry = &lane->log[next[l]++];
+            if (request == NULL) continue;
+            request->mask |= 1u << l;
+            request->address[l] = entry->address;
+            request->to[l] = entry->to;
+        }
     }
-    site->lane = lane;
-    site->cursor = group;
-    r->groups[group].mask |= 1u << lane;
-    r->groups[group].address[lane] = entry->address;
-    r->groups[group].to[lane] = entry->to;
-    return groups;
+    return requests;
 }
 
 static void group_apart(kvs_simt_warp *warp) {
-    kvs_simt_recorder *r = &warp->worker->recorder;
-    size_t entries = 0;
-    for (uint32_t l = 0; l < warp->lane_count; l++) entries += warp->lanes[l].log_count;
-    r->sites = grown(warp->lanes, r->sites, &r->site_capacity, 2 * entries, sizeof *r->sites);
-    r->groups = grown(warp->lanes, r->groups, &r->group_capacity, entries, sizeof *r->groups);
-    memset(r->sites, 0, r->site_capacity * sizeof *r->sites);
-    int groups = 0;
-    for (uint32_t l = 0; l < warp->lane_count; l++)
-        for (uint32_t i = 0; i < warp->lanes[l].log_count; i++) {
-            const kvs_simt_entry *entry = &warp->lanes[l].log[i];
-            groups = add_access(r, find_site(r, entry), l, entry, groups);
-        }
-    for (int g = 0; g < groups; g++) {
-        kvs_simt_request *request = new_request(warp, &r->groups[g].first);
-        request->mask = r->groups[g].mask;
-        for (uint32_t l = 0; l < KVS_SIMT_LANES; l++) {
-            if (!(request->mask >> l & 1)) continue;
-            request->address[l] = r->groups[g].address[l];
-            request->to[l] = r->groups[g].to[l];
-        }
-    }
+    enum leader how = schedule(warp, LONGEST_WAY, 0) < schedule(warp, LEAST_ADDRESS, 0) ? LONGEST_WAY : LEAST_ADDRESS;
+    schedule(warp, how, 1);
 }
 
 void kvs_simt_group_log(kvs_simt_warp *warp) {

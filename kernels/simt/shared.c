@@ -125,7 +125,9 @@ void kvs_simt_copy_begin(void *shared, const void *global, kvs_simt_place place)
     kvs_simt_lane *lane = kvs_simt_lane_self();
     kvs_simt_worker *worker = lane->warp->worker;
     uint32_t to = (uint32_t)((uintptr_t)shared - (uintptr_t)worker->shared);
-    if (lane->thread.watched) kvs_simt_touch_copy(KVS_SIMT_COPY, global, COPY_BYTES, to, place);
+    if (lane->thread.watched)
+        kvs_simt_touch_entry((kvs_simt_entry){place, __builtin_return_address(0), (uint64_t)(uintptr_t)global, to,
+                                              KVS_SIMT_COPY, COPY_BYTES});
     if (!worker->grid->options.unchecked) check(lane, shared, COPY_BYTES, BEGIN_COPY, place);
     if (lane->copy_count == lane->copy_capacity) {
         uint32_t capacity = lane->copy_capacity > 0 ? 2 * lane->copy_capacity : 64;

@@ -158,6 +158,52 @@ static void test_one_line(void **) {
     assert_int_equal(seen, 3);
 }
 
+/* An inner loop of different length, then what is common to a turn: turns stay together. */
+KVS_KERNEL(32, 1) inner_loop(const uint32_t *in, uint32_t *out) {
+    uint32_t t = threadIdx.x;
+    for (uint32_t turn = 0; turn < 5; turn++) {
+        uint32_t sum = 0;
+        for (uint32_t i = 0; i <= t % 3; i++) sum += kvs_ld_global(in + 128 * turn + 32 * i + t);
+        kvs_st_global(out + 32 * turn + t, sum);
+    }
+}
+
+/* A turn whose second half some lanes leave out, each in other turns. */
+KVS_KERNEL(32, 1) left_out(const uint32_t *in, uint32_t *out) {
+    uint32_t t = threadIdx.x;
+    for (uint32_t turn = 0; turn < 6; turn++) {
+        uint32_t x = kvs_ld_global(in + 128 * turn + t);
+        if (t % 2 && turn % 2 == 0) continue;
+        kvs_st_global(out + 32 * turn + t, x);
+    }
+}
+
+/* Accesses of one turn are apart by less than from turn to turn, and no request holds two turns. */
+static void check_turns(const recording *r, uint64_t load_turn, uint64_t store_turn, uint64_t store_base) {
+    for (size_t i = 0; i < r->count; i++) {
+        const kvs_simt_request &q = r->requests[i];
+        bool store = q.kind == KVS_SIMT_STORE_GLOBAL;
+        uint64_t begin = store ? store_base : base, size = store ? store_turn : load_turn;
+        uint64_t turn = (q.address[__builtin_ctz(q.mask)] - begin) / size;
+        for (uint32_t l = 0; l < 32; l++)
+            if (q.mask >> l & 1) assert_int_equal((q.address[l] - begin) / size, turn);
+    }
+}
+
+static void test_turns(void **) {
+    for (uint64_t seed = 0; seed < 3; seed++) {
+        recording *r = record(seed);
+        device_array<uint32_t> in(1024, "in", KVS_SIMT_READ_ONLY), out(256, "out");
+        launched(kvs_launch(inner_loop, 1, 32, 0, nullptr, in.data, out.data));
+        assert_int_equal(r->count, 5 * (3 + 1));
+        check_turns(r, 512, 128, base + 4096 + 512);
+        r->count = 0;
+        launched(kvs_launch(left_out, 1, 32, 0, nullptr, in.data, out.data));
+        assert_int_equal(r->count, 6 * 2);
+        check_turns(r, 512, 128, base + 4096 + 512);
+    }
+}
+
 KVS_KERNEL(32, 1) one_each(uint32_t *out) {
     kvs_st_global(out + blockIdx.x * 32 + threadIdx.x, 1u);
 }
@@ -222,6 +268,7 @@ int main(void) {
         cmocka_unit_test_setup(test_every_kind, default_options),
         cmocka_unit_test_setup(test_divergence, default_options),
         cmocka_unit_test_setup(test_one_line, default_options),
+        cmocka_unit_test_setup(test_turns, default_options),
         cmocka_unit_test_setup(test_sample, default_options),
         cmocka_unit_test_setup(test_rates, default_options),
     };
