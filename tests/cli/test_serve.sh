@@ -57,6 +57,20 @@ fails 2 'either REQUESTS or --uniform' 'no workload is refused' "$KVSCOPE" serve
 fails 2 'kv-efficiency' 'an efficiency above 1 is refused' "$KVSCOPE" serve --uniform input=1,output=1 --kv-efficiency 1.5
 fails 2 'neither on nor off' 'a switch takes on or off' "$KVSCOPE" serve --uniform input=1,output=1 --caching=maybe
 
+printf '{"memory_bytes": 4e10, "bandwidth_bytes_per_s": 1e11, "flops_per_s": 1e14}' >"$T/slow.json"
+# Efficiencies: stated for all or for one scheme, or measured: 509.75 GB/s are a quarter of an A100's 2039.
+passes 'efficiencies are stated' "$KVSCOPE" serve --uniform input=9,output=9,batch=1 --scheme $K --scheme kivi \
+    --kv-efficiency 0.7 --kv-efficiency kitty=0.3 --json
+check 'for all, and for one' 'r["kitty:boost=0.25"]["kv_efficiency"] == 0.3 and r["kivi"]["kv_efficiency"] == 0.7'
+printf '{"results": [{"scheme": "%s", "gb_per_s": 509.75}, {"scheme": "%s", "gb_per_s": 100}, {"scheme": "fp16", "gb_per_s": 1019.5}]}' \
+    $K $K >"$T/bench.json"
+passes 'efficiencies are measured' "$KVSCOPE" serve --uniform input=9,output=9,batch=1 --scheme $K --kernels "$T/bench.json" --json
+check 'the best row counts' 'r["kitty:boost=0.25"]["kv_efficiency"] == 0.25 and r["fp16"]["kv_efficiency"] == 0.5'
+fails 3 'no row with this scheme' 'a scheme that was not measured is refused' \
+    "$KVSCOPE" serve --uniform input=9,output=9 --scheme kivi --kernels "$T/bench.json"
+fails 3 'measured elsewhere' 'a rate above the device is refused' "$KVSCOPE" serve --uniform input=9,output=9 \
+    --kernels "$T/bench.json" --device "$T/slow.json"
+
 printf '{"memory_bytes": 4e10, "bandwidth_bytes_per_s": 1e12, "flops_per_s": 1e14}' >"$T/device.json"
 printf '{"layers": 2, "query_heads": 2, "kv_heads": 1, "head_dim": 64, "parameters": 1e6, "bytes_per_weight": 2}' \
     >"$T/model.json"
