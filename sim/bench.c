@@ -13,7 +13,8 @@
 typedef struct heads {
     int count, head_dim;
     int *tokens;                 /* [count] */
-    float **k, **v, **hat;       /* [count]; hat is where a head is dequantized to */
+    float **k, **v;              /* [count] */
+    size_t most;                 /* elements of the largest head */
     double elements, file_bytes; /* of K and V together; bytes as the file stores them */
 } heads;
 
@@ -21,11 +22,9 @@ static void heads_free(heads *h) {
     for (int i = 0; i < h->count; i++) {
         free(h->k[i]);
         free(h->v[i]);
-        free(h->hat[i]);
     }
     free(h->k);
     free(h->v);
-    free(h->hat);
     free(h->tokens);
 }
 
@@ -41,8 +40,7 @@ static kvs_status heads_allocate(const kvs_trace *trace, heads *h, kvs_error *er
     h->tokens = calloc(count, sizeof *h->tokens);
     h->k = calloc(count, sizeof *h->k);
     h->v = calloc(count, sizeof *h->v);
-    h->hat = calloc(count, sizeof *h->hat);
-    if (h->tokens == NULL || h->k == NULL || h->v == NULL || h->hat == NULL) return out_of_memory(error);
+    if (h->tokens == NULL || h->k == NULL || h->v == NULL) return out_of_memory(error);
     h->count = (int)count;
     for (int i = 0; i < h->count; i++) {
         const kvs_sequence *sequence = kvs_trace_sequence(trace, i / per_sequence);
@@ -50,8 +48,8 @@ static kvs_status heads_allocate(const kvs_trace *trace, heads *h, kvs_error *er
         h->tokens[i] = sequence->tokens;
         h->k[i] = malloc(elements * sizeof(float));
         h->v[i] = malloc(elements * sizeof(float));
-        h->hat[i] = calloc(elements, sizeof(float));
-        if (h->k[i] == NULL || h->v[i] == NULL || h->hat[i] == NULL) return out_of_memory(error);
+        if (h->k[i] == NULL || h->v[i] == NULL) return out_of_memory(error);
+        h->most = elements > h->most ? elements : h->most;
         h->elements += 2.0 * (double)elements;
         h->file_bytes += (double)elements * ((sequence->k_element == KVS_ELEMENT_BINARY32 ? 4 : 2) +
                                              (sequence->v_element == KVS_ELEMENT_BINARY32 ? 4 : 2));
@@ -140,22 +138,24 @@ static kvs_status bench_memory(int threads, int repeats, double *samples, kvs_be
 static double quantize_all(const kvs_scheme *scheme, const heads *h, int threads, double *elements) {
     size_t scratch_floats = kvs_store_scratch_floats(&scheme->k), v_floats = kvs_store_scratch_floats(&scheme->v);
     if (v_floats > scratch_floats) scratch_floats = v_floats;
-    float *scratch = malloc((size_t)threads * scratch_floats * sizeof *scratch);
-    if (scratch == NULL) return -1;
+    /* Each thread dequantizes into a buffer of its own, as the replay does. */
+    size_t thread_floats = scratch_floats + h->most;
+    float *buffers = malloc((size_t)threads * thread_floats * sizeof *buffers);
+    if (buffers == NULL) return -1;
     double stored = 0, started = kvs_seconds();
 #pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(+ : stored)
     for (int i = 0; i < h->count; i++) {
-        float *mine = scratch + (size_t)omp_get_thread_num() * scratch_floats;
+        float *hat = buffers + (size_t)omp_get_thread_num() * thread_floats, *scratch = hat + h->most;
         for (int side = 0; side < 2; side++) {
             const kvs_store *store = side ? &scheme->v : &scheme->k;
             int64_t end = kvs_window_stored_end(&store->window, h->tokens[i], 0);
             kvs_page_context context = {.place = {.layer = i}};
-            kvs_store_pages(store, &context, end, side ? h->v[i] : h->k[i], h->hat[i], NULL, mine);
+            kvs_store_pages(store, &context, end, side ? h->v[i] : h->k[i], hat, NULL, scratch);
             if (end > store->window.sink_tokens) stored += (double)(end - store->window.sink_tokens) * h->head_dim;
         }
     }
     double seconds = kvs_seconds() - started;
-    free(scratch);
+    free(buffers);
     *elements = stored;
     return seconds;
 }
