@@ -16,6 +16,8 @@ static const kvs_option options[] = {
     {"windows", KVS_OPTION_INT, offsetof(eval_settings, windows), "N", "0", 0, 1 << 24, "windows at most; 0: all"},
     {"prompt-exact", KVS_OPTION_INT, offsetof(eval_settings, prompt), "N", "0", 0, 1 << 24,
      "the first N tokens of a window are a prompt, exact within"},
+    {"trace", KVS_OPTION_TEXT, offsetof(eval_settings, trace), "TRACE", NULL, 0, 0,
+     "also replay this trace of the model: do its errors rank the schemes as the loss does?"},
     {"generate", KVS_OPTION_INT, offsetof(eval_settings, generate), "N", "0", 0, 1 << 20,
      "also generate N tokens greedily behind each prompt and compare"},
     {"prompts", KVS_OPTION_INT, offsetof(eval_settings, prompts), "N", "8", 1, 1 << 20, "prompts, taken evenly"},
@@ -108,6 +110,9 @@ static kvs_status run_tasks(eval_data *d, kvs_error *error) {
 static kvs_status evaluate(eval_data *d, kvs_error *error) {
     KVS_TRY(open_all(d, error));
     KVS_TRY(run_text(d, error));
+    if (d->settings->trace != NULL)
+        KVS_TRY(kvs_proxies_judge(d->settings->trace, d->schemes, d->count, (uint64_t)d->settings->common.seed,
+                                  d->settings->common.quiet, &d->evaluation, &d->proxies, error));
     if (d->settings->generate > 0) KVS_TRY(run_generation(d, error));
     KVS_TRY(run_tasks(d, error));
     return eval_print(d, error);
@@ -130,6 +135,7 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
     free(d.schemes);
     free(d.agreements);
     free(d.scores);
+    free(d.proxies.values);
     kvs_tokenizer_close(d.tokenizer);
     kvs_tokens_clear(&d.tokens);
     kvs_model_close(d.model);

@@ -5,13 +5,14 @@
 #include "sim/command.h"
 #include "sim/model/agreement.h"
 #include "sim/model/evaluate.h"
+#include "sim/model/proxy.h"
 #include "sim/model/tasks.h"
 
 enum { EVAL_DISTANCES = 32 };
 
 typedef struct eval_settings {
     kvs_common common;
-    const char *model, *tokens, *distances;
+    const char *model, *tokens, *distances, *trace;
     kvs_texts schemes, tasks;
     int64_t window, windows, prompt, generate, prompts, prompt_tokens, samples;
     int speed;
@@ -28,6 +29,7 @@ typedef struct eval_data {
     kvs_agreement *agreements; /* [count + 1] */
     int distances[EVAL_DISTANCES], distances_count;
     kvs_task_score *scores;      /* [tasks][distances_count][count + 1] */
+    kvs_proxies proxies;         /* of --trace */
     double blas_rate, read_rate; /* NaN: not measured */
 } eval_data;
 

@@ -66,6 +66,10 @@ static cJSON *score_json(const eval_data *d, int run) {
         add_number(generation, "equal_share", d->agreements[run].equal_share);
         add_number(generation, "tokens_per_s", d->agreements[run].steps_per_s);
     }
+    if (d->settings->trace != NULL && run > 0) {
+        cJSON *open_loop = cJSON_AddObjectToObject(one, "open_loop");
+        for (int m = 0; m < KVS_PROXIES; m++) add_number(open_loop, kvs_proxy_names[m], d->proxies.values[run - 1][m]);
+    }
     cJSON *tasks = cJSON_AddArrayToObject(one, "tasks");
     for (int i = 0; i < d->settings->tasks.count * d->distances_count; i++) {
         const kvs_task_score *found = &d->scores[i * (d->count + 1) + run];
@@ -107,6 +111,10 @@ static cJSON *to_json(const eval_data *d) {
     cJSON_AddNumberToObject(root, "prompt_tokens", (double)d->settings->prompt);
     add_speed(root, d);
     cJSON_AddItemToObject(root, "full_precision", score_json(d, 0));
+    if (d->settings->trace != NULL) {
+        cJSON *judged = cJSON_AddObjectToObject(root, "rank_correlation_with_loss");
+        for (int m = 0; m < KVS_PROXIES; m++) add_number(judged, kvs_proxy_names[m], d->proxies.correlation[m]);
+    }
     cJSON *results = cJSON_AddArrayToObject(root, "results");
     for (int run = 1; run <= d->count; run++) cJSON_AddItemToArray(results, score_json(d, run));
     return root;
@@ -180,10 +188,17 @@ static void print_tasks(const eval_data *d) {
     }
 }
 
+static void print_proxies(const eval_data *d) {
+    printf("\nrank correlation of errors on %s with the loss, over %d schemes\n", d->settings->trace, d->count);
+    for (int m = 0; m < KVS_PROXIES; m++)
+        if (isfinite(d->proxies.correlation[m])) printf("%-44s %9.4f\n", kvs_proxy_names[m], d->proxies.correlation[m]);
+}
+
 kvs_status eval_print(const eval_data *d, kvs_error *error) {
     if (d->settings->common.json) return print_json(d, error);
     if (d->settings->common.quiet) return KVS_OK;
     print_table(d);
+    if (d->settings->trace != NULL) print_proxies(d);
     if (d->settings->generate > 0) print_generation(d);
     print_tasks(d);
     return KVS_OK;

@@ -56,6 +56,19 @@ assert full["common_prefix_tokens"] == 12 and full["equal_share"] == 1, d
 assert fp16["equal_share"] > 0.5 > low["equal_share"] and low["common_prefix_tokens"] < 12, d' "$T/.out" 2>"$T/.err"
 report $? 'generation is compared with that of full precision'
 
+"$KVSCOPE" record --model "$T/qwen3" --tokens "$T/tokens.h5" -o "$T/trace.h5" --window 200 --quiet
+$eval --json --trace "$T/trace.h5" --scheme fp16 --scheme int:bits=6,group=16 --scheme int:bits=3,group=16 \
+    --scheme int:bits=1,group=16 >"$T/.out" 2>"$T/.err" && "$PYTHON" -c 'import json, sys
+d = json.load(open(sys.argv[1]))
+errors = [r["open_loop"]["attention_output_rel_l2.mean"] for r in d["results"]]
+losses = [r["loss_difference"] for r in d["results"]]
+assert errors == sorted(errors) and errors[0] == 0 < errors[1], errors
+order = lambda values: [sorted(values).index(v) for v in values]
+n, squares = 4, sum((a - b) ** 2 for a, b in zip(order(errors), order(losses)))
+want = 1 - 6 * squares / (n * (n * n - 1))
+assert abs(d["rank_correlation_with_loss"]["attention_output_rel_l2.mean"] - want) < 1e-9, d' "$T/.out" 2>"$T/.err"
+report $? 'open-loop errors are judged by the loss'
+
 fails 2 'model: is needed' 'no model' "$KVSCOPE" eval --tokens "$T/tokens.h5"
 fails 2 'task: nothing: unknown task' 'an unknown task' $eval --task nothing
 fails 2 'distances' 'distances that are none' $eval --distances 1,,2
