@@ -87,26 +87,41 @@ static kvs_status read_document(const char *path, cJSON **root, kvs_error *error
     return *root != NULL ? KVS_OK : kvs_fail(error, KVS_INPUT, path, NULL, "is not valid JSON of at most 16 MiB");
 }
 
-/* The best row of a bench result that reads the cache through this scheme: gb_per_s over the device's bandwidth. */
-static kvs_status measured_efficiency(const char *path, const char *scheme, const kvs_device *device,
+/* Whether a row of `kvscope bench --backend cuda --json` times attention over a cache in this layout. */
+static int reads_layout(const cJSON *row, const char *layout) {
+    const char *kernel = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(row, "kernel"));
+    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(row, "layout"));
+    if (kernel == NULL || found == NULL || strncmp(kernel, "decode_attention", 16) != 0) return 0;
+    return strncmp(layout, "fp16", 4) == 0 ? strncmp(found, "fp16", 4) == 0 : strcmp(found, layout) == 0;
+}
+
+/* The best such row of the scheme's layout: its gb_per_s over the device's bandwidth. */
+static kvs_status measured_efficiency(const char *path, const char *spec, const kvs_engine_setup *setup,
                                       double *efficiency, kvs_error *error) {
+    kvs_scheme *scheme;
     cJSON *root;
     const cJSON *row;
     double best = 0;
     KVS_TRY(read_document(path, &root, error));
-    cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(root, "results")) {
-        const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(row, "scheme"));
-        const cJSON *rate = cJSON_GetObjectItemCaseSensitive(row, "gb_per_s");
-        if (name == NULL || !same_scheme(name, strlen(name), scheme) || !cJSON_IsNumber(rate)) continue;
-        if (rate->valuedouble > best) best = rate->valuedouble;
+    kvs_status status = kvs_scheme_open(spec, (int)setup->shape.head_dim, &scheme, error);
+    if (status != KVS_OK) {
+        cJSON_Delete(root);
+        return status;
     }
-    cJSON_Delete(root);
+    cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(root, "results")) {
+        const cJSON *rate = cJSON_GetObjectItemCaseSensitive(row, "gb_per_s");
+        if (reads_layout(row, scheme->layout) && cJSON_IsNumber(rate) && rate->valuedouble > best)
+            best = rate->valuedouble;
+    }
     if (best <= 0)
-        return kvs_fail(error, KVS_INPUT, path, scheme, "has no row with this scheme and a gb_per_s above 0");
-    *efficiency = best * 1e9 / device->bandwidth_bytes_per_s;
+        status = kvs_fail(error, KVS_INPUT, path, spec, "has no decode_attention row with layout %s", scheme->layout);
+    kvs_scheme_close(scheme);
+    cJSON_Delete(root);
+    if (status != KVS_OK) return status;
+    *efficiency = best * 1e9 / setup->device.bandwidth_bytes_per_s;
     if (*efficiency <= 1) return KVS_OK;
-    return kvs_fail(error, KVS_INPUT, path, scheme, "reads %.0f GB/s, more than %s has: it was measured elsewhere",
-                    best, device->name);
+    return kvs_fail(error, KVS_INPUT, path, spec, "reads %.0f GB/s, more than %s has: it was measured elsewhere", best,
+                    setup->device.name);
 }
 
 kvs_status kvs_engine_step_model(const kvs_engine_settings *s, const kvs_engine_setup *setup, const char *scheme,
@@ -114,8 +129,7 @@ kvs_status kvs_engine_step_model(const kvs_engine_settings *s, const kvs_engine_
     int stated, full = same_scheme("fp16", 4, scheme);
     double efficiency = full ? 0.8 : 0.5;
     KVS_TRY(stated_efficiency(&s->kv_efficiency, scheme, &efficiency, &stated, error));
-    if (!stated && s->kernels != NULL)
-        KVS_TRY(measured_efficiency(s->kernels, scheme, &setup->device, &efficiency, error));
+    if (!stated && s->kernels != NULL) KVS_TRY(measured_efficiency(s->kernels, scheme, setup, &efficiency, error));
     if (note != NULL)
         snprintf(note, 128, "%s", stated ? "stated" : s->kernels != NULL ? "measured (--kernels)" : "assumed");
     *model = (kvs_step_model){.shape = setup->shape,

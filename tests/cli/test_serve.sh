@@ -62,11 +62,15 @@ printf '{"memory_bytes": 4e10, "bandwidth_bytes_per_s": 1e11, "flops_per_s": 1e1
 passes 'efficiencies are stated' "$KVSCOPE" serve --uniform input=9,output=9,batch=1 --scheme $K --scheme kivi \
     --kv-efficiency 0.7 --kv-efficiency kitty=0.3 --json
 check 'for all, and for one' 'r["kitty:boost=0.25"]["kv_efficiency"] == 0.3 and r["kivi"]["kv_efficiency"] == 0.7'
-printf '{"results": [{"scheme": "%s", "gb_per_s": 509.75}, {"scheme": "%s", "gb_per_s": 100}, {"scheme": "fp16", "gb_per_s": 1019.5}]}' \
-    $K $K >"$T/bench.json"
+cat >"$T/bench.json" <<'BENCH'
+{"results": [{"kernel": "decode_attention", "layout": "kitty", "gb_per_s": 509.75},
+             {"kernel": "decode_attention", "layout": "kitty", "gb_per_s": 100},
+             {"kernel": "dequantize k", "layout": "kitty", "gb_per_s": 1900},
+             {"kernel": "decode_attention_fp16", "layout": "fp16-hnd", "gb_per_s": 1019.5}]}
+BENCH
 passes 'efficiencies are measured' "$KVSCOPE" serve --uniform input=9,output=9,batch=1 --scheme $K --kernels "$T/bench.json" --json
 check 'the best row counts' 'r["kitty:boost=0.25"]["kv_efficiency"] == 0.25 and r["fp16"]["kv_efficiency"] == 0.5'
-fails 3 'no row with this scheme' 'a scheme that was not measured is refused' \
+fails 3 'no decode_attention row with layout kivi' 'a scheme that was not measured is refused' \
     "$KVSCOPE" serve --uniform input=9,output=9 --scheme kivi --kernels "$T/bench.json"
 fails 3 'measured elsewhere' 'a rate above the device is refused' "$KVSCOPE" serve --uniform input=9,output=9 \
     --kernels "$T/bench.json" --device "$T/slow.json"
