@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "analysis/occupancy.h"
-#include "core/h5.h"
+#include "core/h5_isolate.h"
 #include "core/h5_output.h"
 
 enum { VERSION = 1, MOST_RUNS = 100000 };
@@ -170,7 +170,7 @@ static kvs_status get_all(kvs_h5_place root, kvs_occupancy_results *results, kvs
     return get_runs(root, results, count, error);
 }
 
-kvs_status kvs_occupancy_read_h5(const char *path, kvs_occupancy_results *results, kvs_error *error) {
+static kvs_status read_file(const char *path, kvs_occupancy_results *results, kvs_error *error) {
     hid_t file;
     *results = (kvs_occupancy_results){0};
     kvs_h5_lock();
@@ -184,17 +184,35 @@ kvs_status kvs_occupancy_read_h5(const char *path, kvs_occupancy_results *result
     return status;
 }
 
-int kvs_occupancy_is_h5(const char *path) {
-    char kind[32] = "";
+/* In a child process, since HDF5 crashes on some damaged files. */
+static kvs_status look(const char *path, kvs_error *error) {
+    kvs_occupancy_results results;
+    KVS_TRY(read_file(path, &results, error));
+    kvs_occupancy_results_clear(&results);
+    return KVS_OK;
+}
+
+kvs_status kvs_occupancy_read_h5(const char *path, kvs_occupancy_results *results, kvs_error *error) {
+    *results = (kvs_occupancy_results){0};
+    KVS_TRY(kvs_h5_isolated(path, look, error));
+    return read_file(path, results, error);
+}
+
+/* KVS_OK: allocation results; KVS_CHECK: something else that HDF5 can read. */
+static kvs_status look_for_kind(const char *path, kvs_error *error) {
+    char kind[32];
     hid_t file;
     kvs_h5_lock();
-    if (kvs_h5_open(path, &file, NULL) == KVS_OK) {
-        kvs_h5_place root = {file, path, ""};
-        if (!kvs_h5_has_attribute(root, "kvscope_kind") ||
-            kvs_h5_text(root, "kvscope_kind", kind, sizeof kind, NULL) != KVS_OK)
-            kind[0] = '\0';
+    kvs_status status = kvs_h5_open(path, &file, error);
+    if (status == KVS_OK) {
+        status = kvs_h5_text((kvs_h5_place){file, path, ""}, "kvscope_kind", kind, sizeof kind, error);
+        if (status != KVS_OK || strcmp(kind, "occupancy") != 0) status = KVS_CHECK;
         H5Fclose(file);
     }
     kvs_h5_unlock();
-    return strcmp(kind, "occupancy") == 0;
+    return status;
+}
+
+int kvs_occupancy_is_h5(const char *path) {
+    return kvs_h5_isolated(path, look_for_kind, NULL) == KVS_OK;
 }

@@ -90,7 +90,7 @@ static kvs_status read_all(kvs_request_reader *reader, kvs_requests *r, kvs_erro
 
 kvs_status kvs_requests_load(const char *path, const kvs_request_format *format, kvs_request_options options,
                              kvs_requests *requests, kvs_error *error) {
-    if (format == NULL && kvs_requests_is_h5(path)) return kvs_requests_read_h5(path, requests, error);
+    if (kvs_requests_has_h5_signature(path)) return kvs_requests_read_h5(path, requests, error);
     kvs_request_reader *reader;
     KVS_TRY(kvs_request_reader_open(path, format, options, &reader, error));
     kvs_requests r = {0};

@@ -125,6 +125,8 @@ KVS_MUST_CHECK kvs_status kvs_requests_generate(int64_t count, uint64_t seed, kv
 
 /* Whether path starts with the HDF5 signature and holds requests (not activations). */
 int kvs_requests_is_h5(const char *path);
+/* Whether it is an HDF5 file of whatever content, and no text. */
+int kvs_requests_has_h5_signature(const char *path);
 KVS_MUST_CHECK kvs_status kvs_requests_read_h5(const char *path, kvs_requests *requests, kvs_error *error);
 
 /* --- writing requests.h5, a piece at a time ---------------------------------------------------------------------- */

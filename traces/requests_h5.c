@@ -196,19 +196,25 @@ static kvs_status look_for_kind(const char *path, kvs_error *error) {
     hid_t id;
     kvs_status status = kvs_h5_open(path, &id, error);
     if (status == KVS_OK) {
-        if (!kvs_h5_has_attribute((kvs_h5_place){id, path, ""}, "kvscope_kind")) status = KVS_CHECK;
+        char kind[32];
+        status = kvs_h5_text((kvs_h5_place){id, path, ""}, "kvscope_kind", kind, sizeof kind, error);
+        if (status != KVS_OK || strcmp(kind, "requests") != 0) status = KVS_CHECK;
         H5Fclose(id);
     }
     kvs_h5_unlock();
     return status;
 }
 
-int kvs_requests_is_h5(const char *path) {
+int kvs_requests_has_h5_signature(const char *path) {
     FILE *file = fopen(path, "rb");
     char head[8] = {0};
     int is_h5 = file != NULL && fread(head, 1, 8, file) == 8 && memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0;
     if (file != NULL) fclose(file);
-    return is_h5 && kvs_h5_isolated(path, look_for_kind, NULL) == KVS_OK;
+    return is_h5;
+}
+
+int kvs_requests_is_h5(const char *path) {
+    return kvs_requests_has_h5_signature(path) && kvs_h5_isolated(path, look_for_kind, NULL) == KVS_OK;
 }
 
 /* One dataset of `rows` rows (0: of any number, which becomes *rows) into memory of its own. */
