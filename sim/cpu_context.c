@@ -36,10 +36,8 @@ size_t kvs_unit_context_bytes(const kvs_pass *pass, const kvs_unit *unit) {
     return bytes;
 }
 
-/* log sum exp of the scaled logits of one query over the keys that it sees. */
-static float log_sum(const kvs_pass *pass, const float *keys, const float *query, int visible, float *logits) {
-    cblas_sgemv(CblasRowMajor, CblasNoTrans, visible, pass->head_dim, (float)pass->softmax_scale, keys, pass->head_dim,
-                query, 1, 0.0f, logits, 1);
+float kvs_log_sum(float scale, int head_dim, const float *keys, const float *query, int visible, float *logits) {
+    cblas_sgemv(CblasRowMajor, CblasNoTrans, visible, head_dim, scale, keys, head_dim, query, 1, 0.0f, logits, 1);
     float most = logits[0];
     for (int t = 1; t < visible; t++) most = logits[t] > most ? logits[t] : most;
     double sum = 0;
@@ -54,7 +52,8 @@ static const float *log_sums(const kvs_pass *pass, const kvs_unit *unit, const k
     for (int h = 0; h < queries->heads; h++)
         for (int i = 0; i < queries->count; i++) {
             int visible = pass->causal ? queries->positions[i] + 1 : unit->tokens;
-            sums[h * queries->count + i] = log_sum(pass, keys, kvs_query_at(queries, h, i), visible, logits);
+            sums[h * queries->count + i] = kvs_log_sum((float)pass->softmax_scale, pass->head_dim, keys,
+                                                       kvs_query_at(queries, h, i), visible, logits);
         }
     return sums;
 }

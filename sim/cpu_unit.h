@@ -53,6 +53,10 @@ size_t kvs_unit_context_bytes(const kvs_pass *pass, const kvs_unit *unit);
 KVS_MUST_CHECK kvs_status kvs_unit_context(const kvs_pass *pass, const kvs_unit *unit, const float *keys,
                                            kvs_arena *arena, kvs_page_context *context, kvs_error *error);
 
+/* log sum exp of a query's scaled logits over the first `visible` keys [visible][head_dim]; logits [visible] gets them.
+ */
+float kvs_log_sum(float scale, int head_dim, const float *keys, const float *query, int visible, float *logits);
+
 /* A unit ready for attention. */
 typedef struct kvs_prepared {
     const kvs_pass *pass;

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Does `kvscope rank` report what its definitions say, the same whatever the number of threads, and refuse what it must?
+. tests/cli/lib.sh
+TRACE=$SAMPLES/qwen3-7m.h5
+
+"$KVSCOPE" rank "$TRACE" --pages 1 --queries 2 --threads 1 --json >"$T/one.json" 2>"$T/.err"
+"$KVSCOPE" rank "$TRACE" --pages 1 --queries 2 --threads 3 --json >"$T/three.json" 2>>"$T/.err"
+passes "the same bytes with one thread and with three" cmp "$T/one.json" "$T/three.json"
+
+if [ -n "$PYTHON" ] && "$PYTHON" -c 'import h5py, numpy' 2>/dev/null; then
+    passes "magnitude as NumPy computes it" "$PYTHON" tests/peers/rank_numpy.py "$TRACE" "$T/one.json" 1 2
+    passes "the documented fields, every metric, and the order that mathematics demands" "$PYTHON" - "$T/one.json" <<'PY'
+import json, sys
+report = json.load(open(sys.argv[1]))
+assert report['command'] == 'rank' and len(report['metrics']) >= 14 and len(report['heads']) == 12
+oracle = report['oracle']
+assert 0 < oracle['four_of_sixteen']['exhaustive'] <= oracle['four_of_sixteen']['greedy'] * (1 + 1e-6)
+for m in report['metrics']:
+    assert set(m) == {'metric', 'spearman', 'kendall', 'top_k_overlap', 'error', 'gap_closed', 'ci95'}, m
+    assert -1 <= m['kendall'] <= 1 and -1 <= m['spearman'] <= 1 and 0 <= m['top_k_overlap'] <= 1
+    for ratio in '0.125', '0.25':
+        random, greedy, e = oracle['random'][ratio], oracle['greedy'][ratio], m['error'][ratio]
+        assert greedy < e and abs(m['gap_closed'][ratio] - (random - e) / (random - greedy)) < 1e-9
+    assert m['ci95'][0] < m['ci95'][1]
+PY
+else
+    skip "magnitude as NumPy computes it" "no Python with h5py and NumPy"
+    skip "the documented fields, every metric, and the order that mathematics demands" "no Python"
+fi
+
+"$KVSCOPE" rank "$TRACE" --pages 1 --queries 2 --rank-window 1 --metrics query_step,range --json >"$T/w.json" 2>"$T/.err"
+passes "a metric without its queries is null, others are not" sh -c \
+    'grep -A1 "\"query_step\"" "$1" | grep -q "spearman.*null" && grep -A1 "\"range\"" "$1" | grep -vq null' - "$T/w.json"
+fails 2 "nonsense.*no ranking metric" "an unknown metric is wrong usage" "$KVSCOPE" rank "$TRACE" --metrics nonsense
+fails 3 "no recorded query reads a full page" "pages longer than the trace" "$KVSCOPE" rank "$TRACE" --page 4096
+finish
