@@ -52,6 +52,11 @@ static void print_published(const kvs_serve_row *rows, int count) {
                rows[i].ratio_equal_batch);
 }
 
+/* Of a trace, the batch is what the engine let run. */
+static int is_limited(const kvs_serve_settings *s, const kvs_workload *w, const kvs_serve_row *row) {
+    return w->trace != NULL && row->max_batch == s->engine.max_seqs;
+}
+
 void kvs_serve_print_table(const kvs_serve_settings *s, const kvs_engine_setup *setup, const kvs_workload *w,
                            const kvs_serve_row *rows, int count) {
     printf("%-34s %9s %8s %10s %9s %9s %12s %10s %8s %14s\n", "scheme", "max_batch", "power 2", "MB/seq", "tok/s",
@@ -63,6 +68,10 @@ void kvs_serve_print_table(const kvs_serve_settings *s, const kvs_engine_setup *
                r->best.tokens_per_s, r->ttft_s * 1e3, r->tpot_s * 1e3, r->ratio_equal_memory, r->ratio_equal_batch,
                r->model.kv_efficiency, r->efficiency_note);
     }
+    for (int i = 0; i < count; i++)
+        if (is_limited(s, w, &rows[i]))
+            printf("%s: more would fit, but --max-seqs is %lld\n", rows[i].geometry.scheme,
+                   (long long)s->engine.max_seqs);
     print_curve(rows, count);
     if (s->published) print_published(rows, count);
     print_assumptions(s, setup, w);
@@ -148,7 +157,11 @@ kvs_status kvs_serve_print_json(const kvs_serve_settings *s, const kvs_engine_se
     if (w->trace != NULL) cJSON_AddStringToObject(root, "sha256", w->trace->sha256);
     if (w->trace != NULL) add_number(root, "skipped_lines", (double)w->trace->skipped);
     cJSON *results = cJSON_AddArrayToObject(root, "results");
-    for (int i = 0; i < count; i++) cJSON_AddItemToArray(results, row_to_json(&rows[i]));
+    for (int i = 0; i < count; i++) {
+        cJSON *row = row_to_json(&rows[i]);
+        cJSON_AddBoolToObject(row, "limited_by_max_seqs", is_limited(s, w, &rows[i]));
+        cJSON_AddItemToArray(results, row);
+    }
     if (s->published) add_published(root, rows, count);
     add_assumptions(root, s, setup);
     char *text = cJSON_Print(root);

@@ -121,4 +121,8 @@ passes 'half the pool' "$KVSCOPE" serve "$S/vllm-rtx4090.jsonl" --verify-timelin
     $engine --num-blocks 1294 --json
 check 'half the pool shows' 'd["timeline"]["running"]["mean_abs_deviation"] > 5'
 
+passes 'a trace is served' "$KVSCOPE" serve "$S/azure-2023-conv.csv" --scheme $K --max-seqs 40 --json
+check 'who is limited by the engine says so' \
+    'all(x["max_batch"] == 40 and x["limited_by_max_seqs"] for x in r.values()) and r["fp16"]["ttft_ms"] > 0'
+
 finish
