@@ -55,19 +55,25 @@ TEST_PROGRAMS := $(TESTS:%.c=$(B)/%) $(patsubst %.cu,$(B)/%,$(foreach suite,$(SU
 
 all: $(B)/kvscope $(B)/libkvscope.a $(B)/libkvscope.so ## build the program and the library
 
-$(B)/%.o: %.c
+FLAGS = $(CC) $(CPPFLAGS) $(CFLAGS) $(CXX) $(CXXFLAGS) $(if $(filter 1,$(CUDA)),$(NVCC) $(NVFLAGS))
+# Rewritten when a flag changes, so that one folder never mixes builds with and without CUDA or a sanitizer.
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' >$@
+
+$(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
-$(B)/host/%.o: %.cu
+$(B)/host/%.o: %.cu $(B)/flags
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c -o $@ -x c++ $<
 
-$(B)/tests/%.o: tests/%.cu
+$(B)/tests/%.o: tests/%.cu $(B)/flags
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c -o $@ -x c++ $<
 
-$(B)/%.cu.o: %.cu
+$(B)/%.cu.o: %.cu $(B)/flags
 	@mkdir -p $(@D)
 	$(Q)$(NVCC) $(NVFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 
@@ -130,6 +136,6 @@ clean: ## remove the build
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-.PHONY: all deps check check-built check-asan golden demo fuzz bench install format tidy clean help
+.PHONY: FORCE all deps check check-built check-asan golden demo fuzz bench install format tidy clean help
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
