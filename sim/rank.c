@@ -116,23 +116,36 @@ static int boost_count(const unit *u, int ratio) {
     return (int)(u->header->head_dim * kvs_rank_ratios[ratio] + 1e-6);
 }
 
-static void judge_metric(unit *u, const kvs_oracle_page *page, const kvs_ranking *metric, int number,
-                         const double *truth, kvs_rank_score *score) {
-    int dim = u->header->head_dim, ranks[KVS_MAX_HEAD_DIM];
-    float scores[KVS_MAX_HEAD_DIM];
-    double values[KVS_MAX_HEAD_DIM];
+/* Scores of a metric on one page of the unit; 0 where the trace lacks the queries that it needs. */
+static int score_page(unit *u, const kvs_ranking *metric, int number, float *scores) {
     kvs_query_needs needs = {metric->queries, metric->attention, u->options->window};
     kvs_page_context context = kvs_page_context_of(&u->context, &u->window, needs, number);
-    *score = (kvs_rank_score){NAN, NAN, NAN, {NAN, NAN}};
-    if (metric->queries != KVS_QUERIES_NONE && context.queries.count == 0) return;
-    metric->score(&context, page->tokens, dim, u->k + context.first_token * dim, u->scratch, scores);
-    kvs_rank_channels(dim, scores, ranks);
-    for (int d = 0; d < dim; d++) values[d] = (double)scores[d];
-    score->spearman = kvs_spearman(values, truth, dim);
-    score->kendall = kvs_kendall(values, truth, dim);
-    score->overlap = kvs_top_overlap(values, truth, dim, boost_count(u, KVS_RANK_RATIOS - 1));
-    for (int r = 0; r < KVS_RANK_RATIOS; r++)
-        score->error[r] = kvs_oracle_error(page, ranks, boost_count(u, r), u->oracle);
+    if (metric->queries != KVS_QUERIES_NONE && context.queries.count == 0) return 0;
+    const float *k = u->k + context.first_token * u->header->head_dim;
+    metric->score(&context, u->options->page, u->header->head_dim, k, u->scratch, scores);
+    return 1;
+}
+
+static void errors_of(unit *u, const kvs_oracle_page *page, const float *scores, double errors[KVS_RANK_RATIOS]) {
+    int ranks[KVS_MAX_HEAD_DIM];
+    kvs_rank_channels(page->head_dim, scores, ranks);
+    for (int r = 0; r < KVS_RANK_RATIOS; r++) errors[r] = kvs_oracle_error(page, ranks, boost_count(u, r), u->oracle);
+}
+
+static void judge_metric(unit *u, const kvs_oracle_page *page, const kvs_ranking *metric, int number,
+                         const double *truth, kvs_rank_score *score) {
+    int dim = page->head_dim;
+    float scores[KVS_MAX_HEAD_DIM];
+    double values[KVS_MAX_HEAD_DIM];
+    *score = (kvs_rank_score){NAN, NAN, NAN, {NAN, NAN}, {NAN, NAN}};
+    if (score_page(u, metric, number, scores)) {
+        for (int d = 0; d < dim; d++) values[d] = (double)scores[d];
+        score->spearman = kvs_spearman(values, truth, dim);
+        score->kendall = kvs_kendall(values, truth, dim);
+        score->overlap = kvs_top_overlap(values, truth, dim, boost_count(u, KVS_RANK_RATIOS - 1));
+        errors_of(u, page, scores, score->error);
+    }
+    if (score_page(u, metric, 0, scores)) errors_of(u, page, scores, score->static_error);
 }
 
 /* The error of chance: the mean of 8 draws. */

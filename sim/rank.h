@@ -30,6 +30,7 @@ typedef struct kvs_rank_options {
 typedef struct kvs_rank_score {
     double spearman, kendall, overlap; /* with the single-channel oracle; overlap of the top at ratio 0.25 */
     double error[KVS_RANK_RATIOS];
+    double static_error[KVS_RANK_RATIOS]; /* with the channels that the metric chose on the sequence's first page */
 } kvs_rank_score;
 
 typedef struct kvs_rank_page {

@@ -65,6 +65,7 @@ void kvs_rank_summarize(const kvs_ranked *ranked, int metric, int layer, int hea
         s->mean.overlap += score->overlap;
         for (int r = 0; r < KVS_RANK_RATIOS; r++) {
             s->mean.error[r] += score->error[r];
+            s->mean.static_error[r] += score->static_error[r];
             s->random[r] += page->random[r];
             s->greedy[r] += page->greedy[r];
         }
@@ -75,6 +76,7 @@ void kvs_rank_summarize(const kvs_ranked *ranked, int metric, int layer, int hea
     for (size_t i = 0; i < sizeof sums / sizeof *sums; i++) *sums[i] /= pages;
     for (int r = 0; r < KVS_RANK_RATIOS; r++) {
         s->mean.error[r] /= pages;
+        s->mean.static_error[r] /= pages;
         s->random[r] /= pages;
         s->greedy[r] /= pages;
         s->gap_closed[r] = gap(s->random[r], s->mean.error[r], s->greedy[r]);

@@ -16,7 +16,7 @@ assert report['command'] == 'rank' and len(report['metrics']) >= 14 and len(repo
 oracle = report['oracle']
 assert 0 < oracle['four_of_sixteen']['exhaustive'] <= oracle['four_of_sixteen']['greedy'] * (1 + 1e-6)
 for m in report['metrics']:
-    assert set(m) == {'metric', 'spearman', 'kendall', 'top_k_overlap', 'error', 'gap_closed', 'ci95'}, m
+    assert set(m) == {'metric', 'spearman', 'kendall', 'top_k_overlap', 'error', 'static_error', 'gap_closed', 'ci95'}, m
     assert -1 <= m['kendall'] <= 1 and -1 <= m['spearman'] <= 1 and 0 <= m['top_k_overlap'] <= 1
     for ratio in '0.125', '0.25':
         random, greedy, e = oracle['random'][ratio], oracle['greedy'][ratio], m['error'][ratio]
