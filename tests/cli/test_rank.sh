@@ -33,4 +33,13 @@ passes "a metric without its queries is null, others are not" sh -c \
     'grep -A1 "\"query_step\"" "$1" | grep -q "spearman.*null" && grep -A1 "\"range\"" "$1" | grep -vq null' - "$T/w.json"
 fails 2 "nonsense.*no ranking metric" "an unknown metric is wrong usage" "$KVSCOPE" rank "$TRACE" --metrics nonsense
 fails 3 "no recorded query reads a full page" "pages longer than the trace" "$KVSCOPE" rank "$TRACE" --page 4096
+SCHEMES="--scheme kitty:rank=query_step,rank_window=10 --scheme kitty:rank=attention_centred --scheme kitty"
+"$KVSCOPE" replay "$TRACE" $SCHEMES --threads 1 --quiet -o "$T/one.csv" 2>"$T/.err"
+"$KVSCOPE" replay "$TRACE" $SCHEMES --threads 3 --quiet -o "$T/three.csv" 2>>"$T/.err"
+passes "a scheme whose queries were not recorded says so, the others are replayed" sh -c \
+    'grep -q "query_step.*no recorded query among those that may rank page" "$1" &&
+     [ "$(grep -c "no recorded query" "$1")" = 1 ] && [ "$(wc -l <"$1")" -ge 4 ]' - "$T/one.csv"
+passes "replay ranks the same with one thread and with three" sh -c \
+    'for f in "$1" "$2"; do sed "/^trace_path/d; s/,[^,]*,[^,]*,[^,]*,exact.*//" "$f" >"$f.errors"; done
+     grep -q attention_centred "$1.errors" && cmp "$1.errors" "$2.errors"' - "$T/one.csv" "$T/three.csv"
 finish
