@@ -14,6 +14,7 @@ enum { RESIDUES = 8 };
 /* Shared memory, in this order. */
 struct layout_of_shared {
     kvs_encoder *encoders; /* [head_dim] */
+    kvs_u32x2 *exact;      /* [head_dim]: minimum and divisor */
     float *scores;         /* [head_dim]; means before */
     uint16_t *rows;        /* [head_dim]: fragment: the row of a channel; else the channel of a row further on */
     uint32_t *counts;      /* [8]: boosted channels of each warp */
@@ -27,17 +28,18 @@ KVS_DEVICE layout_of_shared shared_of(const kvs_page_shape &shape) {
     unsigned char *at = KVS_SHARED;
     int head_dim = shape.head_dim;
     s.encoders = (kvs_encoder *)at;
-    s.scores = (float *)(at + 16 * head_dim);
-    s.rows = (uint16_t *)(at + 20 * head_dim);
-    s.counts = (uint32_t *)(at + 22 * head_dim);
-    s.keys = at + 22 * head_dim + 32;
+    s.exact = (kvs_u32x2 *)(at + 16 * head_dim);
+    s.scores = (float *)(at + 24 * head_dim);
+    s.rows = (uint16_t *)(at + 28 * head_dim);
+    s.counts = (uint32_t *)(at + 30 * head_dim);
+    s.keys = at + 30 * head_dim + 32;
     s.pitch = 2 * head_dim + 16;
     s.codes = s.keys + shape.page_tokens * s.pitch;
     return s;
 }
 
 size_t bytes_before_codes(const kvs_page_shape &shape) {
-    return (size_t)(shape.head_dim * 22 + 32 + shape.page_tokens * (2 * shape.head_dim + 16));
+    return (size_t)(shape.head_dim * 30 + 32 + shape.page_tokens * (2 * shape.head_dim + 16));
 }
 
 KVS_DEVICE void fetch_page(const kvs_page_shape &shape, const uint16_t *source, layout_of_shared s) {
@@ -166,18 +168,26 @@ KVS_DEVICE float score_of(const kvs_quantize_args &args, layout_of_shared s, flo
 /* --- which channels are boosted ------------------------------------------------------------------------------------
  */
 
-/* How many channels come before this one: a higher score, or the same and a lower channel. */
-KVS_DEVICE int rank_of(const float *scores, int head_dim, float score) {
-    int rank = 0, channel = (int)threadIdx.x;
-    for (int e = 0; e < head_dim; e += 4) {
-        kvs_u32x4 four = kvs_ld_shared((const kvs_u32x4 *)(scores + e));
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float other = kvs_bit_cast<float>(kvs_pair_at(four, i));
-            rank += other > score || (other == score && e + i < channel);
-        }
+/* How many of channels [first, end) come before this one: a higher score, or the same and a lower channel. Scores are
+ * not negative, so that their bits are in their order; `below` is the largest key that does not come before. */
+KVS_DEVICE int count_before(const int *keys, int first, int end, int below) {
+    int count = 0;
+#pragma unroll 4
+    for (int e = first; e < end; e += 4) {
+        kvs_u32x4 four = kvs_ld_shared((const kvs_u32x4 *)(keys + e));
+        count += (int)four.x > below;
+        count += (int)four.y > below;
+        count += (int)four.z > below;
+        count += (int)four.w > below;
     }
-    return rank;
+    return count;
+}
+
+KVS_DEVICE int rank_of(const float *scores, int head_dim, float score) {
+    const int *keys = (const int *)scores;
+    int channel = (int)threadIdx.x, key = kvs_bit_cast<int>(score), own = channel / 32 * 32, rank = 0;
+    for (int e = own; e < own + 32; e++) rank += kvs_ld_shared(keys + e) > (e < channel ? key - 1 : key);
+    return rank + count_before(keys, 0, own, key - 1) + count_before(keys, own + 32, head_dim, key);
 }
 
 /* The place of this thread's channel. Every thread of the block calls it. */
@@ -231,15 +241,13 @@ KVS_DEVICE int chunk_offset(const kvs_format &format, int count, int row) {
                                   : format.wide_rows * RESIDUES * wide + (row - format.wide_rows) * RESIDUES * narrow;
 }
 
-/* Tokens 4 * block .. of this thread's count. */
-KVS_DEVICE void stage_fragment(const kvs_format &format, unsigned char *staged, int count, int block, int row, int r,
-                               const uint32_t (&codes)[4]) {
-    int width = row < format.wide_rows ? format.shape.boost_bits : format.shape.bits;
-    uint16_t *at = (uint16_t *)staged + chunk_offset(format, count, row) + r * chunks_of(count, width);
-    if (width == 2)
-        kvs_st_shared(at + block, (uint16_t)(codes[0] | codes[1] << 8 | codes[2] << 4 | codes[3] << 12));
+/* Tokens 4 * block .. of this thread's count, to the chunks that begin at `at`. */
+KVS_DEVICE void stage_fragment(uint16_t *at, bool is_2_bits, int block, const uint32_t (&codes)[4]) {
+    if (is_2_bits)
+        kvs_st_shared(at + block,
+                      (uint16_t)(kvs_two_bytes(codes[0], codes[1]) | kvs_two_bytes(codes[2], codes[3]) << 4));
     else
-        kvs_st_shared((uint32_t *)at + block, codes[0] | codes[1] << 8 | codes[2] << 16 | codes[3] << 24);
+        kvs_st_shared((uint32_t *)at + block, kvs_four_bytes(codes[0], codes[1], codes[2], codes[3]));
 }
 
 KVS_DEVICE uint32_t two_rows(const uint16_t *even, const uint16_t *odd) {
@@ -257,6 +265,21 @@ KVS_DEVICE void emit_step(const kvs_format &format, const unsigned char *staged,
     const uint16_t *row = first + 2 * (lane % 4) * RESIDUES * chunks;
     int stride = RESIDUES * chunks;
     uint8_t *at = page + field.base / 8 + (uint32_t)((step - (is_wide ? 0 : format.wide_rows / 16)) * words * 128);
+    if (count >= 16 && width != 8) {
+        for (int i = 0; i < chunks; i += 4) {
+            kvs_u32x2 rows[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                rows[j] = kvs_ld_shared((const kvs_u32x2 *)(row + (j % 2 + j / 2 * 8) * stride + i));
+            kvs_u32x4 four;
+            four.x = kvs_byte_perm(rows[0].x, rows[1].x, 0x5410) | kvs_byte_perm(rows[2].x, rows[3].x, 0x5410) << width;
+            four.y = kvs_byte_perm(rows[0].x, rows[1].x, 0x7632) | kvs_byte_perm(rows[2].x, rows[3].x, 0x7632) << width;
+            four.z = kvs_byte_perm(rows[0].y, rows[1].y, 0x5410) | kvs_byte_perm(rows[2].y, rows[3].y, 0x5410) << width;
+            four.w = kvs_byte_perm(rows[0].y, rows[1].y, 0x7632) | kvs_byte_perm(rows[2].y, rows[3].y, 0x7632) << width;
+            kvs_st_global((kvs_u32x4 *)(at + i * 128) + lane, four);
+        }
+        return;
+    }
     for (int i = 0; i < chunks; i++) {
         uint32_t low = two_rows(row + i, row + stride + i);
         uint32_t high = two_rows(row + 8 * stride + i, row + 9 * stride + i);
@@ -273,19 +296,13 @@ KVS_DEVICE void emit_step(const kvs_format &format, const unsigned char *staged,
  */
 
 /* Codes are staged a byte each, [channel][tokens + 16]. */
-KVS_DEVICE uint32_t squeeze(uint32_t bytes, int width) {
-    if (width == 2) return bytes * 0x01041040u >> 24;
-    if (width == 8) return bytes;
-    bytes = (bytes | bytes >> 4) & 0x00ff00ffu;
-    return (bytes | bytes >> 8) & 0xffffu;
-}
 
 /* Bits [shift, shift + width) of the 32 / width codes that follow `staged`. */
 KVS_DEVICE uint32_t squeeze_word(const unsigned char *staged, int width, int shift) {
     uint32_t word = 0, mask = ((1u << width) - 1u) * 0x01010101u;
     for (int i = 0; i < 8 / width; i++) {
         uint32_t bytes = kvs_ld_shared((const uint32_t *)staged + i) >> shift & mask;
-        word |= squeeze(bytes, width) << 4 * width * i;
+        word |= kvs_squeeze(bytes, width) << 4 * width * i;
     }
     return word;
 }
@@ -326,6 +343,17 @@ KVS_DEVICE void emit_scattered(const kvs_format &format, layout_of_shared s, uin
 template <int count, bool fragment> KVS_DEVICE void encode_keys(const kvs_quantize_args &args, layout_of_shared s) {
     const int tokens = count < 4 ? count : 4;
     int r = (int)threadIdx.x % RESIDUES, first = (int)threadIdx.x / RESIDUES * 8;
+    uint16_t *chunks[8];
+    uint32_t is_2_bits = 0;
+    if constexpr (fragment) {
+#pragma unroll
+        for (int c = 0; c < 8; c++) {
+            int row = (int)kvs_ld_shared(s.rows + first + c);
+            int width = row < args.format.wide_rows ? args.format.shape.boost_bits : args.format.shape.bits;
+            chunks[c] = (uint16_t *)s.codes + chunk_offset(args.format, count, row) + r * chunks_of(count, width);
+            is_2_bits |= (uint32_t)(width == 2) << c;
+        }
+    }
 #pragma unroll 1
     for (int block = 0; block < count / tokens; block++) {
         kvs_u32x4 x[tokens];
@@ -338,10 +366,14 @@ template <int count, bool fragment> KVS_DEVICE void encode_keys(const kvs_quanti
             uint32_t codes[tokens];
 #pragma unroll
             for (int k = 0; k < tokens; k++) values[k] = kvs_element(x[k], c);
-            kvs_encode(args.rule.rounding, kvs_bit_cast<kvs_encoder>(words), values, codes);
+            kvs_encode(args.rule.rounding, kvs_bit_cast<kvs_encoder>(words), values, codes, [&] {
+                kvs_u32x2 of_channel = kvs_ld_shared(s.exact + first + c);
+                kvs_affine_group group = {0.0f, 0.0f, kvs_bit_cast<float>(of_channel.y),
+                                          kvs_bit_cast<float>(of_channel.x)};
+                return group;
+            });
             if constexpr (fragment) {
-                int row = (int)kvs_ld_shared(s.rows + first + c);
-                stage_fragment(args.format, s.codes, count, block, row, r, codes);
+                stage_fragment(chunks[c], (is_2_bits >> c & 1) != 0, block, codes);
             } else {
                 unsigned char *row = s.codes + (first + c) * (count * RESIDUES + 16) + r + RESIDUES * tokens * block;
 #pragma unroll
@@ -367,6 +399,8 @@ template <int count, bool fragment> KVS_KERNEL(256, 2) quantize_keys(const kvs_q
     float levels = kvs_affine_levels(kvs_key_bits(&format, at.boosted));
     kvs_affine_group group = kvs_affine_fit(args.rule, minimum, maximum, levels);
     kvs_st_shared((kvs_u32x4 *)(s.encoders + channel), kvs_bit_cast<kvs_u32x4>(kvs_encoder_of(group, levels)));
+    kvs_u32x2 exact = {kvs_bit_cast<uint32_t>(group.minimum), kvs_bit_cast<uint32_t>(group.divisor)};
+    kvs_st_shared(s.exact + channel, exact);
     if (fragment)
         kvs_st_shared(s.rows + channel, (uint16_t)at.row);
     else if (format.sorted || at.boosted)

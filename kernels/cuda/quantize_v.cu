@@ -18,24 +18,36 @@ KVS_DEVICE int token_of(int step, int q, int i) {
     return 16 * step + 2 * q + (i & 1) + 8 * (i >> 1);
 }
 
+KVS_DEVICE kvs_affine_group fit_token(const kvs_affine_rule &rule, uint32_t extremes, float levels) {
+    return kvs_affine_fit(rule, kvs_pair_low(extremes), -kvs_pair_high(extremes), levels);
+}
+
 /* Lane i % 4 of a group fits token i for all. */
 template <int lanes>
-KVS_DEVICE void fit_tokens(const kvs_quantize_args &args, const uint32_t (&extremes)[TOKENS], int lane_of_group,
-                           float levels, kvs_affine_group &mine, kvs_encoder (&encoders)[TOKENS]) {
+KVS_DEVICE kvs_affine_group fit_tokens(const kvs_affine_rule &rule, const uint32_t (&extremes)[TOKENS],
+                                       int lane_of_group, float levels, kvs_encoder (&encoders)[TOKENS]) {
     uint32_t pair = extremes[0];
 #pragma unroll
     for (int i = 1; i < TOKENS; i++)
         if (lane_of_group % TOKENS == i) pair = extremes[i];
-    mine = kvs_affine_fit(args.rule, kvs_pair_low(pair), -kvs_pair_high(pair), levels);
+    kvs_affine_group mine = fit_token(rule, pair, levels);
     kvs_encoder own = kvs_encoder_of(mine, levels);
     int first = (int)(threadIdx.x % 32) / lanes * lanes;
 #pragma unroll
     for (int i = 0; i < TOKENS; i++) {
-        encoders[i].minimum = kvs_shfl(own.minimum, first + i);
+        encoders[i].offset = kvs_shfl(own.offset, first + i);
         encoders[i].inverse = kvs_shfl(own.inverse, first + i);
-        encoders[i].divisor = kvs_shfl(own.divisor, first + i);
+        encoders[i].limit = kvs_shfl(own.limit, first + i);
         encoders[i].levels = levels;
     }
+    return mine;
+}
+
+/* Scale and zero of a token stand together in every layout. */
+template <bool fragment>
+KVS_DEVICE void store_pair(const kvs_format &format, uint8_t *page, int token, kvs_affine_group group) {
+    int pair = fragment ? token / 32 * 32 + token % 8 * 4 + token / 8 % 4 : token;
+    kvs_st_global((uint32_t *)(page + format.value_scale.base / 8) + pair, kvs_pair_of(group.scale, group.zero));
 }
 
 /* Words of the fragment layout: bit 16(i&1) + width(i>>1) of token i, 8 of channel + 2, and 4 of channel + 4 at 2 bits.
@@ -53,8 +65,8 @@ KVS_DEVICE void store_fragment(const kvs_format &format, uint8_t *page, int step
 #pragma unroll
             for (int high = 0; high < 2; high++) {
                 int c = odd + 4 * tile;
-                bytes[tile][high] = codes[2 * high][c] | codes[2 * high][c + 2] << 8 | codes[2 * high + 1][c] << 16 |
-                                    codes[2 * high + 1][c + 2] << 24;
+                bytes[tile][high] = kvs_four_bytes(codes[2 * high][c], codes[2 * high][c + 2], codes[2 * high + 1][c],
+                                                   codes[2 * high + 1][c + 2]);
             }
         if (width == 2) {
             uint32_t word = bytes[0][0] | bytes[0][1] << 2 | bytes[1][0] << 4 | bytes[1][1] << 6;
@@ -76,14 +88,11 @@ KVS_DEVICE void store_fragment(const kvs_format &format, uint8_t *page, int step
 
 /* 8 adjacent codes of one token. */
 KVS_DEVICE void store_row(const kvs_format &format, uint8_t *page, int token, int chunk, const uint32_t (&codes)[8]) {
-    uint32_t width = (uint32_t)format.value.width, low = 0, high = 0;
+    uint32_t width = (uint32_t)format.value.width;
     uint8_t *at =
         page + (format.value.base + (uint32_t)token * format.value.token[0] + (uint32_t)chunk * 8 * width) / 8;
-#pragma unroll
-    for (uint32_t c = 0; c < 4; c++) {
-        low |= codes[c] << c * width;
-        high |= codes[c + 4] << c * width;
-    }
+    uint32_t low = kvs_squeeze(kvs_four_bytes(codes[0], codes[1], codes[2], codes[3]), (int)width);
+    uint32_t high = kvs_squeeze(kvs_four_bytes(codes[4], codes[5], codes[6], codes[7]), (int)width);
     if (width == 2)
         kvs_st_global((uint16_t *)at, (uint16_t)(low | high << 8));
     else if (width == 4)
@@ -95,12 +104,13 @@ KVS_DEVICE void store_row(const kvs_format &format, uint8_t *page, int token, in
 template <int head_dim, bool fragment> KVS_KERNEL(THREADS, 6) quantize_values(const kvs_quantize_args args) {
     const int lanes = row<head_dim>::lanes, chunks = row<head_dim>::chunks;
     int tokens = args.format.shape.page_tokens, in_group = (int)threadIdx.x % lanes;
-    int64_t groups = args.pages * (tokens / TOKENS);
+    int page_shift = kvs_popcount((uint32_t)(tokens / TOKENS - 1)); /* tokens are a power of two */
+    int64_t groups = args.pages << page_shift;
     int64_t group = (int64_t)blockIdx.x * (THREADS / lanes) + (int)threadIdx.x / lanes;
     bool active = group < groups && in_group < chunks;
     if (group >= groups) group = groups - 1;
-    int64_t page = group / (tokens / TOKENS);
-    int part = (int)(group - page * (tokens / TOKENS)), step = part / 4, q = part % 4;
+    int64_t page = group >> page_shift;
+    int part = (int)(group - (page << page_shift)), step = part / 4, q = part % 4;
     int chunk = in_group < chunks ? in_group : 0;
     kvs_u32x4 x[TOKENS];
 #pragma unroll
@@ -120,25 +130,22 @@ template <int head_dim, bool fragment> KVS_KERNEL(THREADS, 6) quantize_values(co
             extremes[i] = kvs_pair_min(extremes[i], kvs_shfl_xor(extremes[i], mask));
     }
     float levels = kvs_affine_levels(args.format.shape.value_bits);
-    kvs_affine_group mine;
     kvs_encoder encoders[TOKENS];
-    fit_tokens<lanes>(args, extremes, in_group, levels, mine, encoders);
+    kvs_affine_group mine = fit_tokens<lanes>(args.rule, extremes, in_group, levels, encoders);
     if (!active) return;
     uint8_t *codes_page = kvs_head_page(args.format, args.tensors[0], args.blocks, page, 0);
     int meta_tensor = args.format.value_scale.tensor;
     uint8_t *meta_page = codes_page;
     if (meta_tensor) meta_page = kvs_head_page(args.format, args.tensors[1], args.blocks, page, 1);
-    if (in_group < TOKENS) {
-        kvs_put_half(meta_page, args.format.value_scale, token_of(step, q, in_group), 0, mine.scale);
-        kvs_put_half(meta_page, args.format.value_zero, token_of(step, q, in_group), 0, mine.zero);
-    }
+    if (in_group < TOKENS) store_pair<fragment>(args.format, meta_page, token_of(step, q, in_group), mine);
     uint32_t codes[TOKENS][8];
 #pragma unroll
     for (int i = 0; i < TOKENS; i++) {
         float values[8];
 #pragma unroll
         for (int c = 0; c < 8; c++) values[c] = kvs_element(x[i], c);
-        kvs_encode(args.rule.rounding, encoders[i], values, codes[i]);
+        kvs_encode(args.rule.rounding, encoders[i], values, codes[i],
+                   [&] { return fit_token(args.rule, extremes[i], levels); });
     }
     if (fragment) {
         store_fragment(args.format, codes_page, step, q, chunk, codes);

@@ -50,6 +50,13 @@ KVS_DEVICE float kvs_exp2(float x) {
     return y;
 }
 
+/* Within 1 ulp, for normal x. */
+KVS_DEVICE float kvs_reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 KVS_DEVICE float kvs_fma(float a, float b, float c) {
     return __fmaf_rn(a, b, c);
 }
@@ -107,6 +114,10 @@ KVS_DEVICE uint32_t kvs_pair_fma(uint32_t a, uint32_t b, uint32_t c) {
 
 KVS_DEVICE float kvs_exp2(float x) {
     return __builtin_exp2f(x);
+}
+
+KVS_DEVICE float kvs_reciprocal(float x) {
+    return 1.0f / x;
 }
 
 KVS_DEVICE float kvs_fma(float a, float b, float c) {
