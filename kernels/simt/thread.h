@@ -21,7 +21,7 @@ typedef struct kvs_simt_thread {
 } kvs_simt_thread;
 
 /* The kernel thread that runs on this thread of the host. */
-extern __thread kvs_simt_thread *kvs_simt_self __attribute__((tls_model("initial-exec")));
+extern __thread kvs_simt_thread *kvs_simt_self;
 
 /* Where in the source; the file's name outlives the program's run. */
 typedef struct kvs_simt_place {
