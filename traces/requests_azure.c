@@ -32,7 +32,7 @@ static int64_t fraction_ns(const char **text) {
 static int parse_time(const char *text, int64_t *ns) {
     struct tm day = {0};
     const char *rest = strptime(text, "%Y-%m-%d %H:%M:%S", &day);
-    if (rest == NULL) return 1;
+    if (rest == NULL || day.tm_year < 70 || day.tm_year >= 362) return 1; /* nanoseconds since 1970 end in 2262 */
     int64_t fraction = fraction_ns(&rest);
     int64_t offset_s = 0;
     if (*rest == '+' || *rest == '-') {

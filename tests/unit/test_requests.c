@@ -172,6 +172,8 @@ static void bad_lines_are_named_or_counted(void **state) {
         {GOOD "{\"arrival_ns\": 10, \"input_tokens\": 5, \"output_tokens\": 1, \"input_token_ids\": [1]}\n", "line 2",
          "input_token_ids"},
         {AZURE "2023-11-16 18:17,1,1\n", "line 3", "TIMESTAMP"},
+        {AZURE "0023-11-16 18:17:04,1,1\n", "line 3", "TIMESTAMP"},
+        {AZURE "2262-01-01 00:00:00,1,1\n", "line 3", "TIMESTAMP"},
         {AZURE "2023-11-16 18:17:04,1\n", "line 3", "fewer"},
         {AZURE "2023-11-16 18:17:04,one,1\n", "line 3", "ContextTokens"},
         {AZURE "2023-11-16 18:17:04,1,-1\n", "line 3", "negative"},
