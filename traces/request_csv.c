@@ -58,3 +58,20 @@ int kvs_csv_seconds(const char *field, int64_t *ns) {
     *ns = (int64_t)rint(seconds * 1e9);
     return 0;
 }
+
+kvs_status kvs_csv_request(const int *columns, char *text, int (*parse_time)(const char *, int64_t *),
+                           const char *const rules[3], kvs_raw_request *request, const char **rule) {
+    char *fields[KVS_CSV_MAX_FIELDS];
+    int count = kvs_csv_split(text, fields);
+    if (count <= columns[0] || count <= columns[1] || count <= columns[2])
+        *rule = "has fewer fields than the header";
+    else if (parse_time(fields[columns[0]], &request->arrival_ns))
+        *rule = rules[0];
+    else if (kvs_csv_whole(fields[columns[1]], &request->input_tokens))
+        *rule = rules[1];
+    else if (kvs_csv_whole(fields[columns[2]], &request->output_tokens))
+        *rule = rules[2];
+    else
+        return KVS_OK;
+    return KVS_INPUT;
+}

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "core/status.h"
+#include "traces/requests.h"
 
 #define KVS_CSV_MAX_FIELDS 32
 
@@ -20,5 +21,10 @@ const char *kvs_csv_columns(const char *header, const char *const *names, int *c
 int kvs_csv_whole(const char *field, int64_t *value);
 /* Seconds, possibly with a fraction, to nanoseconds; 0 on success. */
 int kvs_csv_seconds(const char *field, int64_t *ns);
+
+/* One request whose arrival, input tokens and output tokens are in columns[0..2] of text, which is split in place.
+ * rules[i] says what is wrong with a field that does not parse; KVS_INPUT and *rule on the first fault. */
+KVS_MUST_CHECK kvs_status kvs_csv_request(const int *columns, char *text, int (*parse_time)(const char *, int64_t *),
+                                          const char *const rules[3], kvs_raw_request *request, const char **rule);
 
 #endif

@@ -49,20 +49,10 @@ static int parse_time(const char *text, int64_t *ns) {
 }
 
 static kvs_status line(kvs_request_reader *reader, char *text, kvs_raw_request *request, const char **rule) {
-    const int *columns = kvs_reader_columns(reader);
-    char *fields[KVS_CSV_MAX_FIELDS];
-    int count = kvs_csv_split(text, fields);
-    if (count <= columns[0] || count <= columns[1] || count <= columns[2])
-        *rule = "has fewer fields than the header";
-    else if (parse_time(fields[columns[0]], &request->arrival_ns))
-        *rule = "has a TIMESTAMP that is no day and time";
-    else if (kvs_csv_whole(fields[columns[1]], &request->input_tokens))
-        *rule = "has ContextTokens that are no whole number";
-    else if (kvs_csv_whole(fields[columns[2]], &request->output_tokens))
-        *rule = "has GeneratedTokens that are no whole number";
-    else
-        return KVS_OK;
-    return KVS_INPUT;
+    static const char *const rules[] = {"has a TIMESTAMP that is no day and time",
+                                        "has ContextTokens that are no whole number",
+                                        "has GeneratedTokens that are no whole number"};
+    return kvs_csv_request(kvs_reader_columns(reader), text, parse_time, rules, request, rule);
 }
 
 const kvs_request_format kvs_format_azure = {

@@ -19,20 +19,10 @@ static kvs_status header(const char *line, int columns[8], const char **rule) {
 }
 
 static kvs_status line(kvs_request_reader *reader, char *text, kvs_raw_request *request, const char **rule) {
-    const int *columns = kvs_reader_columns(reader);
-    char *fields[KVS_CSV_MAX_FIELDS];
-    int count = kvs_csv_split(text, fields);
-    if (count <= columns[0] || count <= columns[1] || count <= columns[2])
-        *rule = "has fewer fields than the header";
-    else if (kvs_csv_seconds(fields[columns[0]], &request->arrival_ns))
-        *rule = "has a Timestamp that is no number of seconds";
-    else if (kvs_csv_whole(fields[columns[1]], &request->input_tokens))
-        *rule = "has Request tokens that are no whole number";
-    else if (kvs_csv_whole(fields[columns[2]], &request->output_tokens))
-        *rule = "has Response tokens that are no whole number";
-    else
-        return KVS_OK;
-    return KVS_INPUT;
+    static const char *const rules[] = {"has a Timestamp that is no number of seconds",
+                                        "has Request tokens that are no whole number",
+                                        "has Response tokens that are no whole number"};
+    return kvs_csv_request(kvs_reader_columns(reader), text, kvs_csv_seconds, rules, request, rule);
 }
 
 const kvs_request_format kvs_format_burstgpt = {

@@ -40,6 +40,16 @@ static void print_table(const kvs_bench_row *rows) {
     }
 }
 
+/* Prints and frees a document. */
+static kvs_status print_document(cJSON *root, kvs_error *error) {
+    char *text = cJSON_Print(root);
+    cJSON_Delete(root);
+    if (text == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    puts(text);
+    cJSON_free(text);
+    return KVS_OK;
+}
+
 static kvs_status print_json(const kvs_bench_row *rows, kvs_error *error) {
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "command", "bench");
@@ -57,12 +67,7 @@ static kvs_status print_json(const kvs_bench_row *rows, kvs_error *error) {
         cJSON_AddNumberToObject(row, "gb_per_s", rate(&rows[i]));
         cJSON_AddItemToArray(results, row);
     }
-    char *text = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (text == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
-    puts(text);
-    cJSON_free(text);
-    return KVS_OK;
+    return print_document(root, error);
 }
 
 /* --- devices -------------------------------------------------------------------------------------------------------
@@ -114,12 +119,7 @@ static kvs_status print_device_json(const char *backend, const kvs_executor_fact
         add_number(row, "speedup_vs_fp16", rows[i].speedup_vs_full);
         cJSON_AddItemToArray(results, row);
     }
-    char *text = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (text == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
-    puts(text);
-    cJSON_free(text);
-    return KVS_OK;
+    return print_document(root, error);
 }
 
 static kvs_status run_device(const settings *s, kvs_error *error) {
