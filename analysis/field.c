@@ -94,6 +94,39 @@ kvs_status kvs_fields_from_json(const kvs_field *fields, const cJSON *object, co
     return KVS_OK;
 }
 
+void kvs_csv_text(FILE *file, const char *text) {
+    if (text == NULL) return;
+    if (strpbrk(text, ",\"\r\n") == NULL) {
+        fputs(text, file);
+        return;
+    }
+    fputc('"', file);
+    for (; *text; text++) {
+        if (*text == '"') fputc('"', file);
+        fputc(*text, file);
+    }
+    fputc('"', file);
+}
+
+void kvs_field_to_csv(const kvs_field *field, const void *row, FILE *file) {
+    const char *at = (const char *)row + field->offset;
+    char text[32];
+    switch (field->type) {
+    case KVS_FIELD_REAL:
+        kvs_real_text(*(const double *)at, text, sizeof text);
+        if (isfinite(*(const double *)at)) fputs(text, file);
+        return;
+    case KVS_FIELD_INT:
+        fprintf(file, "%d", *(const int *)at);
+        return;
+    case KVS_FIELD_LONG:
+        fprintf(file, "%lld", (long long)*(const int64_t *)at);
+        return;
+    default:
+        kvs_csv_text(file, *(char *const *)at);
+    }
+}
+
 void kvs_fields_free(const kvs_field *fields, void *row) {
     for (const kvs_field *field = fields; field->name != NULL; field++)
         if (field->type == KVS_FIELD_TEXT) {

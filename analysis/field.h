@@ -6,6 +6,7 @@
 #define KVS_ANALYSIS_FIELD_H
 
 #include <stddef.h>
+#include <stdio.h>
 
 #include "core/status.h"
 
@@ -41,6 +42,11 @@ KVS_MUST_CHECK kvs_status kvs_fields_to_json(const kvs_field *fields, const void
  * another type; `file` is for the error. */
 KVS_MUST_CHECK kvs_status kvs_fields_from_json(const kvs_field *fields, const struct cJSON *object, const char *file,
                                                void *row, kvs_error *error);
+
+/* Writes a field of CSV (RFC 4180): a text with a comma, a quote or a line break goes in quotes, what is not available
+ * is empty. */
+void kvs_csv_text(FILE *file, const char *text);
+void kvs_field_to_csv(const kvs_field *field, const void *row, FILE *file);
 
 /* Frees the texts of one struct. */
 void kvs_fields_free(const kvs_field *fields, void *row);

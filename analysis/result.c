@@ -158,40 +158,6 @@ void kvs_errors_unknown(kvs_errors *errors) {
 /* --- CSV -----------------------------------------------------------------------------------------------------------
  */
 
-/* A text with a comma, a quote or a line break goes in quotes (RFC 4180). */
-static void put_text(FILE *file, const char *text) {
-    if (text == NULL) return;
-    if (strpbrk(text, ",\"\r\n") == NULL) {
-        fputs(text, file);
-        return;
-    }
-    fputc('"', file);
-    for (; *text; text++) {
-        if (*text == '"') fputc('"', file);
-        fputc(*text, file);
-    }
-    fputc('"', file);
-}
-
-static void put_field(FILE *file, const kvs_field *field, const void *row) {
-    const char *at = (const char *)row + field->offset;
-    char text[32];
-    switch (field->type) {
-    case KVS_FIELD_REAL:
-        kvs_real_text(*(const double *)at, text, sizeof text);
-        if (isfinite(*(const double *)at)) fputs(text, file);
-        return;
-    case KVS_FIELD_INT:
-        fprintf(file, "%d", *(const int *)at);
-        return;
-    case KVS_FIELD_LONG:
-        fprintf(file, "%lld", (long long)*(const int64_t *)at);
-        return;
-    default:
-        put_text(file, *(char *const *)at);
-    }
-}
-
 kvs_status kvs_results_write_csv(const kvs_results *results, const char *path, kvs_error *error) {
     char *text = NULL;
     size_t bytes = 0;
@@ -203,13 +169,13 @@ kvs_status kvs_results_write_csv(const kvs_results *results, const char *path, k
     for (int i = 0; i < results->results_count; i++) {
         const kvs_result *result = &results->results[i];
         const kvs_trace_summary *trace = &results->traces[result->trace];
-        put_text(file, trace->path);
+        kvs_csv_text(file, trace->path);
         fputc(',', file);
-        put_text(file, trace->model_name);
+        kvs_csv_text(file, trace->model_name);
         fprintf(file, ",%lld", (long long)trace->at_tokens);
         for (const kvs_field *field = kvs_result_fields; field->name != NULL; field++) {
             fputc(',', file);
-            put_field(file, field, result);
+            kvs_field_to_csv(field, result, file);
         }
         fputc('\n', file);
     }
