@@ -281,13 +281,14 @@ kvs_status kvs_affine_store(kvs_scheme *scheme, kvs_store *store, kvs_window win
         return kvs_fail(error, KVS_USAGE, scheme->spec, "boost",
                         "%d of %d channels: a channel index of one byte holds up to 255", config->boost_count,
                         scheme->head_dim);
-    kvs_affine_config *own = kvs_scheme_alloc(scheme, sizeof *own);
-    if (own == NULL) return kvs_fail(error, KVS_INPUT, scheme->spec, NULL, "out of memory");
-    *own = *config;
-    *store = (kvs_store){.window = window, .head_dim = scheme->head_dim, .codec = &affine_codec, .config = own};
+    KVS_TRY(kvs_store_make(scheme, store, window, &affine_codec, config, sizeof *config, error));
     const kvs_ranking *ranking = config->boost_count % scheme->head_dim != 0 ? config->ranking : NULL;
     if (ranking != NULL) store->needs = (kvs_query_needs){ranking->queries, ranking->attention, config->rank_window};
     return KVS_OK;
+}
+
+const kvs_affine_config *kvs_affine_config_of(const kvs_store *store) {
+    return store->codec == &affine_codec ? store->config : NULL;
 }
 
 const char *const kvs_rounding_choices[] = {"up", "even", NULL};

@@ -35,6 +35,9 @@ typedef struct kvs_affine_config {
 KVS_MUST_CHECK kvs_status kvs_affine_store(kvs_scheme *scheme, kvs_store *store, kvs_window window,
                                            const kvs_affine_config *config, kvs_error *error);
 
+/* The settings of a store that kvs_affine_store made; NULL for any other. */
+const kvs_affine_config *kvs_affine_config_of(const kvs_store *store);
+
 /* --- numerics: the parameters that every affine scheme shares ------------------------------------------------------
  */
 

@@ -6,7 +6,8 @@
 
 /* Tokens that are there when the page is stored; queries at positions below that are past. */
 static int64_t stored_at(const kvs_window *window, int64_t page) {
-    return window->sink_tokens + (page + 1) * window->page_tokens + window->recent_tokens + window->decode_lag;
+    int64_t due = window->sink_tokens + (page + 1) * window->page_tokens + window->recent_tokens + window->decode_lag;
+    return due > window->prefix_tokens ? due : window->prefix_tokens;
 }
 
 static int first_at(const int32_t *positions, int count, int64_t position) {

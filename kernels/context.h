@@ -2,8 +2,9 @@
  *
  * A metric or a codec may use it; what it may not use is the future. A page of a store with S sinks, pages of P
  * tokens, W recent tokens and a lag of L steps is stored once S + (page + 1) P + W + L tokens are there, so the queries
- * of all positions below that are past: this depends on the page alone, never on when it is read nor on whether a
- * prefill brought its tokens. Of a trace only recorded positions exist. */
+ * of all positions below that are past (or those below prefix_tokens, where they are more): this depends on the page
+ * alone, never on when it is read nor on whether a prefill brought its tokens. Of a trace only recorded positions
+ * exist. */
 #ifndef KVS_KERNELS_CONTEXT_H
 #define KVS_KERNELS_CONTEXT_H
 
@@ -23,6 +24,8 @@ typedef struct kvs_page_place {
  * where interleaved 2i and 2i + 1. rotary_dim 0: none, or not known. */
 typedef struct kvs_rope_pairs {
     int rotary_dim, interleaved;
+    const double *inverse_frequency; /* [rotary_dim / 2]: position p turned pair i by p * inverse_frequency[i]. NULL:
+                                      * the keys are not turned, or nobody asked (kvs_store.unturns) */
 } kvs_rope_pairs;
 
 /* Queries of the query heads that share one KV head, as binary16 values. */
@@ -49,6 +52,10 @@ typedef struct kvs_page_context {
     float softmax_scale;
     int64_t first_token;   /* position of the page's first token; kvs_page_context_of sets it */
     kvs_query_set queries; /* all that exist; after kvs_page_context_of those asked for */
+    const float *prefix;   /* the head's first kvs_window.prefix_tokens tokens of this tensor, [tokens][head_dim] as
+                            * binary16 values; NULL where the window asks for none */
+    const float *keys;     /* the head's keys from position 0, [tokens][head_dim] as binary16 values, for a codec of V
+                            * that weighs by attention: those that are past alone; NULL where there are no queries */
 } kvs_page_context;
 
 typedef enum kvs_query_use {

@@ -13,6 +13,8 @@ static int64_t stored_end(const kvs_window *window, int64_t tokens, int64_t kept
 
 int64_t kvs_window_stored_end(const kvs_window *window, int64_t tokens, int64_t prefill_tokens) {
     int64_t recent = window->recent_tokens;
+    if (tokens < window->prefix_tokens) return window->sink_tokens;
+    if (prefill_tokens < window->prefix_tokens) prefill_tokens = 0;
     int64_t decoded = stored_end(window, tokens, recent + window->decode_lag);
     int64_t prefilled = stored_end(window, prefill_tokens < tokens ? prefill_tokens : tokens, recent);
     return decoded > prefilled ? decoded : prefilled;
@@ -110,6 +112,22 @@ kvs_status kvs_scheme_without_queries(const kvs_scheme *scheme, const char *call
                     caller);
 }
 
+kvs_status kvs_scheme_without_rope(const kvs_scheme *scheme, const char *caller, kvs_error *error) {
+    if (!scheme->k.unturns && !scheme->v.unturns) return KVS_OK;
+    return kvs_fail(error, KVS_USAGE, scheme->spec, NULL,
+                    "stores keys as they were before the rotary embedding, and %s does not know how it turned them",
+                    caller);
+}
+
+kvs_status kvs_store_make(kvs_scheme *scheme, kvs_store *store, kvs_window window, const kvs_codec *codec,
+                          const void *config, size_t config_bytes, kvs_error *error) {
+    void *own = kvs_scheme_alloc(scheme, config_bytes + 1);
+    if (own == NULL) return kvs_fail(error, KVS_INPUT, scheme->spec, NULL, "out of memory");
+    if (config_bytes > 0) memcpy(own, config, config_bytes);
+    *store = (kvs_store){.window = window, .head_dim = scheme->head_dim, .codec = codec, .config = own};
+    return KVS_OK;
+}
+
 void kvs_store_pages(const kvs_store *store, const kvs_page_context *context, int64_t end, const float *x, float *x_hat,
                      uint8_t *codes, float *scratch) {
     int64_t count = (end - store->window.sink_tokens) / store->window.page_tokens;
@@ -118,6 +136,7 @@ void kvs_store_pages(const kvs_store *store, const kvs_page_context *context, in
     kvs_coded out = {.x_hat = x_hat + first, .codes = codes != NULL ? codes + first : NULL};
     kvs_page_context at = *context;
     at.place.page = 0;
+    at.prefix = store->window.prefix_tokens > 0 ? x : NULL;
     store->codec->pages(store, &at, count, x + first, out, scratch);
 }
 
@@ -144,6 +163,7 @@ static kvs_bits store_bits(const kvs_store *store, int64_t tokens) {
     }
     int64_t stored = kvs_window_stored_end(&store->window, tokens, 0) - store->window.sink_tokens;
     add(&bits, store->codec->page_bits(store), (double)(stored / store->window.page_tokens));
+    if (stored > 0) bits.metadata += store->head_bits;
     bits.residual = token_bits * (double)(tokens - stored);
     return bits;
 }

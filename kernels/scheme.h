@@ -25,10 +25,12 @@ typedef struct kvs_window {
     int page_tokens;   /* P: tokens leave full precision P at a time; 1: token by token */
     int recent_tokens; /* W: the last W tokens stay in full precision */
     int decode_lag;    /* steps by which decoding quantizes later than a prefill would (Kitty's simulator: 1 for K) */
+    int prefix_tokens; /* nothing is stored before this many tokens are there: what the codec is fitted to */
 } kvs_window;
 
 /* The end of the stored range [S, end) once `tokens` tokens have been seen, the first prefill_tokens of them at once:
- *     S + floor(max(0, tokens - S - W - lag) / P) * P, and at least what the prefill stored (same formula, no lag).
+ *     S + floor(max(0, tokens - S - W - lag) / P) * P, and at least what the prefill stored (same formula, no lag);
+ *     S as long as tokens < prefix_tokens.
  * A query at position p sees the state after p tokens, and token p itself in full precision. */
 int64_t kvs_window_stored_end(const kvs_window *window, int64_t tokens, int64_t prefill_tokens);
 
@@ -63,6 +65,8 @@ typedef struct kvs_codec {
     void (*pages)(const kvs_store *store, const kvs_page_context *first, int64_t pages, const float *x, kvs_coded out,
                   float *scratch);
     size_t (*scratch_floats)(const kvs_store *store);
+    /* Groups of a page; NULL where the metadata of a page are not scales and zeros: then `pages` leaves scales, zeros
+     * and ranks alone. */
     int (*page_groups)(const kvs_store *store);
     /* Bits of one full page in the scheme's layout; residual is 0. */
     kvs_bits (*page_bits)(const kvs_store *store);
@@ -73,6 +77,8 @@ struct kvs_store {
     int head_dim;
     const kvs_codec *codec; /* NULL: full precision, nothing is ever stored quantized */
     kvs_query_needs needs;  /* of the codec */
+    int unturns;            /* the codec undoes the rotary embedding: context->rope.inverse_frequency must be there */
+    double head_bits;       /* metadata once a head and sequence: what was fitted to the prefix */
     void *config;           /* the codec's own settings; owned by the scheme */
 };
 
@@ -117,6 +123,12 @@ void kvs_scheme_close(kvs_scheme *scheme);
 /* Zeroed memory that lives as long as the scheme; NULL when there is none. */
 void *kvs_scheme_alloc(kvs_scheme *scheme, size_t bytes);
 
+/* Makes store one with this window and codec and a copy of config (bytes; may be 0). KVS_INPUT where memory is short.
+ */
+KVS_MUST_CHECK kvs_status kvs_store_make(kvs_scheme *scheme, kvs_store *store, kvs_window window,
+                                         const kvs_codec *codec, const void *config, size_t config_bytes,
+                                         kvs_error *error);
+
 /* Stores tokens [S, stored_end) of one head page by page: x, x_hat, codes [tokens][head_dim], of which only the stored
  * range is written; x_hat may be x, codes may be NULL. Pages are counted from the first token after the sinks,
  * whatever context->place.page is. scratch: kvs_store_scratch_floats(store) floats. A store without a codec stores
@@ -126,6 +138,8 @@ void kvs_store_pages(const kvs_store *store, const kvs_page_context *context, in
 /* Whether K or V uses queries; and KVS_USAGE, naming the scheme, where the caller has none to give it. */
 int kvs_scheme_uses_queries(const kvs_scheme *scheme);
 KVS_MUST_CHECK kvs_status kvs_scheme_without_queries(const kvs_scheme *scheme, const char *caller, kvs_error *error);
+/* KVS_USAGE, naming the scheme, where K or V undoes the rotary embedding and the caller does not know it. */
+KVS_MUST_CHECK kvs_status kvs_scheme_without_rope(const kvs_scheme *scheme, const char *caller, kvs_error *error);
 size_t kvs_store_scratch_floats(const kvs_store *store);
 
 /* --- the memory account --------------------------------------------------------------------------------------------
@@ -134,8 +148,8 @@ size_t kvs_store_scratch_floats(const kvs_store *store);
 /* Total bits of one KV head, K and V together, once `tokens` tokens have been decoded. */
 kvs_bits kvs_scheme_head_bits(const kvs_scheme *scheme, int64_t tokens);
 
-/* Bits per element of a full quantized page alone, K and V together. Where K and V pages differ in tokens, each is
- * averaged over its own page and the two are averaged. */
+/* Bits per element of a full quantized page alone, K and V together, without what is kept once a head. Where K and V
+ * pages differ in tokens, each is averaged over its own page and the two are averaged. */
 kvs_bits kvs_scheme_page_bits(const kvs_scheme *scheme);
 
 static inline double kvs_bits_sum(kvs_bits bits) {

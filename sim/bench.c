@@ -165,6 +165,7 @@ static kvs_status bench_quantize(const char *spec, const heads *h, int threads, 
     kvs_scheme *scheme;
     KVS_TRY(kvs_scheme_open(spec, h->head_dim, &scheme, error));
     kvs_status usable = kvs_scheme_without_queries(scheme, "bench", error);
+    if (usable == KVS_OK) usable = kvs_scheme_without_rope(scheme, "bench", error);
     if (usable != KVS_OK) {
         kvs_scheme_close(scheme);
         return usable;

@@ -64,6 +64,7 @@ kvs_status kvs_unit_context(const kvs_pass *pass, const kvs_unit *unit, const fl
     *context =
         (kvs_page_context){.place = unit->place, .rope = pass->rope, .softmax_scale = (float)pass->softmax_scale};
     if (!w.queries || unit->recorded.count == 0) return KVS_OK;
+    context->keys = keys;
     kvs_query_set *queries = &context->queries;
     *queries = unit->recorded;
     if (!pass->binary16) {

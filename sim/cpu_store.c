@@ -117,6 +117,7 @@ void kvs_store_head(const kvs_pass *pass, const kvs_unit *unit, const kvs_store 
     for (int64_t first = stored->begin; first < stored->end; first += step) {
         int64_t tokens = stored->end - first < step ? stored->end - first : step;
         kvs_page_context at = *context;
+        at.prefix = store->window.prefix_tokens > 0 ? x->half : NULL;
         at.place.page = (int)((first - stored->begin) / page_tokens);
         float *change = stored->change + (first - stored->begin) * dim, *x_hat = pack != NULL ? chunk : change;
         const float *half = x->half + first * dim;

@@ -25,6 +25,8 @@ static kvs_geometry_store stored_of(const kvs_store *store, const kvs_store *oth
     double scale = heads / (8.0 * store->window.page_tokens);
     s.first = store->window.sink_tokens;
     s.page = store->window.page_tokens;
+    s.prefix = store->window.prefix_tokens;
+    s.fixed = store->head_bits / 8.0 * heads;
     s.behind = store->window.recent_tokens + store->window.decode_lag;
     s.payload = bits.payload * scale;
     s.metadata = bits.metadata * scale;
@@ -32,9 +34,10 @@ static kvs_geometry_store stored_of(const kvs_store *store, const kvs_store *oth
     return s;
 }
 
-/* The full-precision buffer of one store: sinks, window, and where whole pages are quantized, one that fills. */
+/* The full-precision buffer of one store: sinks, window, and where whole pages are quantized, one that fills; or the
+ * prefix that waits to be stored at once. */
 static double buffer_tokens(const kvs_geometry_store *s, int first) {
-    return (double)first + s->behind + (s->page > 1 ? s->page : 0);
+    return fmax((double)first + s->behind + (s->page > 1 ? s->page : 0), s->prefix);
 }
 
 static kvs_status fill(const kvs_scheme *scheme, const kvs_model_shape *shape, int page_tokens, kvs_geometry *g,
@@ -52,10 +55,12 @@ static kvs_status fill(const kvs_scheme *scheme, const kvs_model_shape *shape, i
     int32_t k_after = g->k.page + g->k.behind, v_after = g->v.page + g->v.behind;
     g->taken_after = k_after < v_after ? k_after : v_after;
     g->full_behind = g->k.behind > g->v.behind ? g->k.behind : g->v.behind;
+    g->taken_from = g->k.prefix < g->v.prefix ? g->k.prefix : g->v.prefix;
+    g->full_from = g->k.prefix > g->v.prefix ? g->k.prefix : g->v.prefix;
     g->page_bytes =
         (double)page * (g->k.payload + g->k.metadata + g->k.padding + g->v.payload + g->v.metadata + g->v.padding);
-    g->buffer_bytes =
-        buffer_tokens(&g->k, g->first_token) * g->k.full + buffer_tokens(&g->v, g->first_token) * g->v.full;
+    g->buffer_bytes = buffer_tokens(&g->k, g->first_token) * g->k.full +
+                      buffer_tokens(&g->v, g->first_token) * g->v.full + g->k.fixed + g->v.fixed;
     g->buffer_pages = (int64_t)ceil(g->buffer_bytes / g->page_bytes);
     return KVS_OK;
 }
@@ -76,7 +81,8 @@ kvs_bits kvs_sequence_bytes(const kvs_geometry *g, int64_t tokens) {
     double all = (double)tokens;
     return (kvs_bits){
         .payload = k * g->k.payload + v * g->v.payload,
-        .metadata = k * g->k.metadata + v * g->v.metadata,
+        .metadata = k * g->k.metadata + v * g->v.metadata + kvs_fixed_bytes(&g->k, (int64_t)k) +
+                    kvs_fixed_bytes(&g->v, (int64_t)v),
         .residual = (all - k) * g->k.full + (all - v) * g->v.full,
         .padding = k * g->k.padding + v * g->v.padding,
     };

@@ -23,6 +23,8 @@ extern "C" {
 /* One of K and V: which tokens are stored as the scheme stores them, and their bytes over all layers and heads. */
 typedef struct kvs_geometry_store {
     int32_t first, page, behind;       /* S, P, W + lag */
+    int32_t prefix;                    /* nothing is stored before this many tokens are there */
+    double fixed;                      /* bytes a sequence, once anything is stored; metadata */
     double payload, metadata, padding; /* bytes a stored token */
     double full;                       /* bytes a token in full precision */
 } kvs_geometry_store;
@@ -30,8 +32,9 @@ typedef struct kvs_geometry_store {
 typedef struct kvs_geometry {
     char scheme[192];
     int32_t page_tokens, first_token;
-    int32_t taken_after; /* min(P + W + lag) */
-    int32_t full_behind; /* max(W + lag) */
+    int32_t taken_after;           /* min(P + W + lag) */
+    int32_t full_behind;           /* max(W + lag) */
+    int32_t taken_from, full_from; /* tokens: the lower and the higher prefix */
     double page_bytes, buffer_bytes;
     int64_t buffer_pages;
     kvs_geometry_store k, v;
@@ -45,28 +48,32 @@ KVS_MUST_CHECK kvs_status kvs_geometry_of(const char *scheme, const kvs_model_sh
 /* Pages (without the buffer's) that a sequence of `tokens` tokens has taken, and how many of them are complete. */
 static inline int64_t kvs_pages_taken(const kvs_geometry *g, int64_t tokens) {
     int64_t beyond = tokens - g->first_token - g->taken_after;
-    return beyond < 0 ? 0 : beyond / g->page_tokens + 1;
+    return beyond < 0 || tokens < g->taken_from ? 0 : beyond / g->page_tokens + 1;
 }
 
 static inline int64_t kvs_pages_full(const kvs_geometry *g, int64_t tokens) {
     int64_t beyond = tokens - g->first_token - g->full_behind;
-    return beyond < 0 ? 0 : beyond / g->page_tokens;
+    return beyond < 0 || tokens < g->full_from ? 0 : beyond / g->page_tokens;
 }
 
 /* Tokens of one of K and V that are stored after `tokens` tokens. */
 static inline int64_t kvs_stored_tokens(const kvs_geometry_store *s, int64_t tokens) {
     int64_t beyond = tokens - s->first - s->behind;
-    return beyond < 0 ? 0 : beyond / s->page * s->page;
+    return beyond < 0 || tokens < s->prefix ? 0 : beyond / s->page * s->page;
 }
 
 /* Bytes of one sequence of `tokens` tokens: stored (payload, metadata, padding) and in full precision (residual). */
 kvs_bits kvs_sequence_bytes(const kvs_geometry *g, int64_t tokens);
 
+static inline double kvs_fixed_bytes(const kvs_geometry_store *s, int64_t stored) {
+    return stored > 0 ? s->fixed : 0.0;
+}
+
 /* Bytes that attention over `tokens` cached tokens reads. */
 static inline double kvs_read_bytes(const kvs_geometry *g, int64_t tokens) {
     double k = (double)kvs_stored_tokens(&g->k, tokens), v = (double)kvs_stored_tokens(&g->v, tokens);
     return k * (g->k.payload + g->k.metadata) + ((double)tokens - k) * g->k.full + v * (g->v.payload + g->v.metadata) +
-           ((double)tokens - v) * g->v.full;
+           ((double)tokens - v) * g->v.full + kvs_fixed_bytes(&g->k, (int64_t)k) + kvs_fixed_bytes(&g->v, (int64_t)v);
 }
 
 /* All pages of a sequence of `tokens` tokens, its buffer with them. */

@@ -81,7 +81,7 @@ static kvs_status read_unit(unit *u, kvs_trace *trace, kvs_page_place place, kvs
                              u->q + (size_t)h * (size_t)queries * (size_t)dim, error));
     u->context = (kvs_page_context){
         .place = place,
-        .rope = {u->header->rotary_dim, u->header->rope_interleaved},
+        .rope = {u->header->rotary_dim, u->header->rope_interleaved, NULL},
         .softmax_scale = (float)u->header->softmax_scale,
         .queries = {u->group, queries, dim, u->positions, u->q, (int64_t)queries * dim, u->log_sums, queries}};
     for (int h = 0; h < u->group; h++)

@@ -8,6 +8,7 @@
 
 #include "core/progress.h"
 #include "sim/account.h"
+#include "sim/model/rope.h"
 #include "sim/pass.h"
 
 /* Memory that all threads together may work in; one unit under one scheme is always admitted. Leaves a replay of any
@@ -52,6 +53,8 @@ typedef struct plan {
     int64_t tokens, bytes;               /* over all sequences; bytes of K, V and queries as recorded */
     int64_t positions_replayed, positions_recorded;
     int binary16; /* all of it */
+    kvs_rope rope;
+    int rope_known; /* how positions turned the keys */
 } plan;
 
 static void free_plan(plan *p) {
@@ -66,8 +69,24 @@ static int64_t recorded_bytes(const plan *p, const kvs_sequence *s) {
     return (kv * p->header->kv_heads + (s->queries > 0 ? q : 0)) * p->header->layers * p->header->head_dim;
 }
 
+/* The angles by which the recorded keys were turned, where the trace says enough to know them. */
+static int read_rope(const kvs_trace_header *header, const char *path, kvs_rope *rope) {
+    kvs_error unused;
+    if (!header->rope_applied || !(header->rope_theta > 0) || header->rotary_dim < 2) return 0;
+    const char *scaling = header->rope_scaling;
+    /* yarn falls back to the trained length, which a trace does not have. */
+    if (strstr(scaling, "yarn") != NULL && strstr(scaling, "original_max_position_embeddings") == NULL) return 0;
+    cJSON *object = scaling[0] != '\0' ? cJSON_Parse(scaling) : NULL;
+    int known = (object != NULL || scaling[0] == '\0') &&
+                kvs_rope_read(path, cJSON_IsNull(object) ? NULL : object, header->rope_theta, header->rotary_dim, 0,
+                              rope, &unused) == KVS_OK;
+    cJSON_Delete(object);
+    return known;
+}
+
 static kvs_status make_plan(kvs_trace *trace, int64_t from_position, plan *p, kvs_error *error) {
     *p = (plan){.header = kvs_trace_header_of(trace), .sequences = kvs_trace_sequences(trace), .binary16 = 1};
+    p->rope_known = read_rope(p->header, kvs_trace_path(trace), &p->rope);
     for (int i = 0; i < p->sequences; i++) p->positions_recorded += kvs_trace_sequence(trace, i)->queries;
     p->positions = calloc((size_t)(unsigned)p->sequences, sizeof *p->positions);
     p->queries = calloc((size_t)(unsigned)p->sequences, sizeof *p->queries);
@@ -123,7 +142,8 @@ static kvs_pass_job job_of(kvs_trace *trace, const plan *p, const kvs_replay_opt
         .pass = {.head_dim = header->head_dim,
                  .group = header->query_heads / header->kv_heads,
                  .softmax_scale = header->softmax_scale,
-                 .rope = {header->rotary_dim, header->rope_interleaved},
+                 .rope = {header->rotary_dim, header->rope_interleaved,
+                          p->rope_known ? p->rope.inverse_frequency : NULL},
                  .causal = header->causal,
                  .prompt_exact = options->prompt_exact,
                  .binary16 = p->binary16},
@@ -210,11 +230,15 @@ static kvs_status run_passes(kvs_trace *trace, const plan *p, const kvs_scheme *
     return status;
 }
 
-/* --- schemes that need queries which the trace lacks ---------------------------------------------------------------
+/* --- schemes that need what the trace lacks ------------------------------------------------------------------------
  */
 
-/* Why a store cannot choose as a running engine would; "" when it can. */
+/* Why a store cannot do as a running engine would; "" when it can. */
 static void say_missing(const plan *p, const kvs_trace *trace, const kvs_store *store, char *note, size_t bytes) {
+    if (store->unturns && p->header->rope_applied && !p->rope_known) {
+        snprintf(note, bytes, "the scheme stores keys before the rotary embedding, which the trace does not describe");
+        return;
+    }
     if (store->needs.use == KVS_QUERIES_NONE) return;
     if (p->positions_recorded == 0) {
         snprintf(note, bytes, "the scheme ranks with queries, and the trace has none");

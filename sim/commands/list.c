@@ -14,6 +14,8 @@
 #include "sim/command.h"
 #include "traces/requests.h"
 
+enum { LIST_HEAD_DIM = 128 };
+
 /* --- entries -------------------------------------------------------------------------------------------------------
  */
 
@@ -45,12 +47,28 @@ static void add_parameters(cJSON *entry, const kvs_param *table) {
     }
 }
 
+/* Bits an element of a full page takes with the default parameters, K and V together. */
+static void add_bits(cJSON *entry, const kvs_scheme_type *type) {
+    kvs_scheme *scheme;
+    kvs_error unused;
+    if (kvs_scheme_open(type->name, LIST_HEAD_DIM, &scheme, &unused) != KVS_OK) return;
+    kvs_bits bits = kvs_scheme_page_bits(scheme);
+    kvs_scheme_close(scheme);
+    cJSON *object = cJSON_AddObjectToObject(entry, "bits");
+    cJSON_AddNumberToObject(object, "head_dim", LIST_HEAD_DIM);
+    cJSON_AddNumberToObject(object, "payload", bits.payload);
+    cJSON_AddNumberToObject(object, "metadata", bits.metadata);
+    cJSON_AddNumberToObject(object, "padding", bits.padding);
+    cJSON_AddNumberToObject(object, "effective", kvs_bits_sum(bits));
+}
+
 static void add_schemes(cJSON *entries) {
     for (int i = 0; kvs_scheme_types[i] != NULL; i++) {
         const kvs_scheme_type *type = kvs_scheme_types[i];
         cJSON *entry = add_entry(entries, type->name, type->summary);
         cJSON_AddStringToObject(entry, "paper", type->paper);
         cJSON_AddStringToObject(entry, "layout", type->layout);
+        add_bits(entry, type);
         add_parameters(entry, type->params);
     }
 }
@@ -104,6 +122,10 @@ static const char *text_of(const cJSON *object, const char *key) {
     return text != NULL ? text : "";
 }
 
+static double number_of(const cJSON *object, const char *key) {
+    return cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(object, key));
+}
+
 static void print_parameter(const cJSON *parameter) {
     const cJSON *choices = cJSON_GetObjectItemCaseSensitive(parameter, "choices"), *choice;
     char values[128] = "";
@@ -127,6 +149,11 @@ static void print_entry(const cJSON *entry) {
         if (strcmp(field->string, "name") != 0 && strcmp(field->string, "summary") != 0)
             printf("    %s: %s\n", field->string, field->valuestring);
     }
+    const cJSON *bits = cJSON_GetObjectItemCaseSensitive(entry, "bits");
+    if (bits != NULL)
+        printf("    bits: %.9g an element of a page at head_dim %d: payload %.9g, metadata %.9g, padding %.9g\n",
+               number_of(bits, "effective"), LIST_HEAD_DIM, number_of(bits, "payload"), number_of(bits, "metadata"),
+               number_of(bits, "padding"));
     if (cJSON_GetArraySize(parameters) > 0)
         printf("    %-12s %-10s %-32s %-9s %s\n", "PARAMETER", "DEFAULT", "VALUES", "UNIT", "MEANING");
     cJSON_ArrayForEach(field, parameters) print_parameter(field);

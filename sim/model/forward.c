@@ -239,8 +239,12 @@ static void rotate(const kvs_session *s, int index) {
 
 /* The new rows of one head of K or V, and the pages that have become due. */
 static int store_head(const kvs_session *s, const kvs_store *store, int layer, int head, float *full, float *stored) {
-    kvs_page_place place = {.seed = s->pass.seed, .sequence = s->pass.sequence, .layer = layer, .kv_head = head};
-    return kvs_store_append(store, place, s->seen, s->tokens, s->pass.prompt_tokens, full, stored, scratch_of(s));
+    const kvs_rope *rope = &s->model->config.rope;
+    kvs_page_context context = {
+        .place = {.seed = s->pass.seed, .sequence = s->pass.sequence, .layer = layer, .kv_head = head},
+        .rope = {rope->rotary_dim, 0, rope->inverse_frequency},
+    };
+    return kvs_store_append(store, &context, s->seen, s->tokens, s->pass.prompt_tokens, full, stored, scratch_of(s));
 }
 
 static kvs_status fill_cache(const kvs_session *s, int layer, kvs_error *error) {

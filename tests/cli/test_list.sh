@@ -7,6 +7,8 @@ for registry in schemes metrics layouts plots; do
 done
 passes "schemes name their parameters, defaults and bounds" sh -c \
     '"$1" list schemes | grep -Eq "^ +boost +0.125 +0\.\.1 .*boosted part"' sh "$KVSCOPE"
+passes "schemes say their paper and their bits" sh -c \
+    '"$1" list schemes | grep -A3 "^kitty-pro" | grep -c "arXiv 2511.18643\|bits: 2.53125 an element" | grep -q 2' sh "$KVSCOPE"
 passes "choices are listed" sh -c '"$1" list schemes | grep -q "magnitude|variance|range|random"' sh "$KVSCOPE"
 passes "metrics show their formula" sh -c '"$1" list metrics | grep -q "mean_t |k\[t,d\]|"' sh "$KVSCOPE"
 
@@ -19,12 +21,16 @@ assert set(schemes) >= {"fp16", "int", "kivi", "kitty", "kitty-pro"}, schemes.ke
 layouts = {layout["name"] for layout in lists["layouts"]}
 for s in schemes.values():
     assert s["layout"] in layouts and s["summary"], s
+    assert s["paper"] or s["name"] == "fp16", s
+    b = s["bits"]
+    assert b["head_dim"] == 128 and abs(b["payload"] + b["metadata"] + b["padding"] - b["effective"]) < 1e-12, s
     for p in s["parameters"]:
         assert p["summary"] and p["type"] in ("int", "real", "choice"), p
         if p["type"] == "choice":
             assert p["default"] in p["choices"], p
         else:
             assert p["default"] == "auto" or p["low"] <= float(p["default"]) <= p["high"], p
+assert schemes["kitty-pro"]["bits"]["effective"] == 2.53125 and schemes["kivi"]["bits"]["metadata"] == 1
 kitty = {p["name"]: p for p in schemes["kitty"]["parameters"]}
 pro = {p["name"]: p for p in schemes["kitty-pro"]["parameters"]}
 assert kitty["boost"]["default"] == "0.125" and pro["boost"]["default"] == "0.25"

@@ -29,8 +29,10 @@ static void append(cache *c, const kvs_window *w) {
         c->buffer++;
 }
 
-/* Stores the oldest page as long as one stands before the recent window, `unseen` last tokens left out. */
+/* Stores the oldest page as long as one stands before the recent window, `unseen` last tokens left out; nothing before
+ * the prefix is there. */
 static void quantize(cache *c, const kvs_window *w, int unseen) {
+    if (c->sinks + c->stored + c->buffer < w->prefix_tokens) return;
     while (c->buffer - unseen - w->recent_tokens >= w->page_tokens) {
         c->buffer -= w->page_tokens;
         c->stored += w->page_tokens;
@@ -52,9 +54,10 @@ static void the_window_is_that_of_a_cache_in_steps(void **state) {
     (void)state;
     const int sinks[] = {0, 1, 4, 32}, pages[] = {1, 3, 16, 32}, recents[] = {0, 1, 7, 32};
     const int prefills[] = {0, 1, 5, 33, 64, 65, 97, 128};
-    for (int i = 0; i < 4 * 4 * 4 * 3 * 8; i++) {
-        kvs_window w = {sinks[i % 4], pages[i / 4 % 4], recents[i / 16 % 4], i / 64 % 3};
-        int first = prefills[i / 192];
+    for (int i = 0; i < 4 * 4 * 4 * 3 * 8 * 2; i++) {
+        int prefix = i < 1536 ? 0 : 70;
+        kvs_window w = {sinks[i % 4], pages[i / 4 % 4], recents[i / 16 % 4], i / 64 % 3, prefix};
+        int first = prefills[i / 192 % 8];
         cache c = {0};
         prefill(&c, &w, first);
         for (int tokens = first; tokens <= 300; tokens++) {
@@ -103,32 +106,35 @@ typedef struct scheme_facts {
 } scheme_facts;
 
 static const scheme_facts known[] = {
-    {"kitty", 128, {{32, 128, 0, 0}, 1, 128, 2, 4, 16, 1, 16}, {{32, 128, 128, 0}, 0, 128, 2, 0, 0, 1, 16}},
-    {"kitty-pro", 128, {{32, 128, 0, 0}, 1, 128, 2, 4, 32, 1, 16}, {{32, 128, 128, 0}, 0, 128, 2, 0, 0, 1, 16}},
+    {"kitty", 128, {{32, 128, 0, 0, 0}, 1, 128, 2, 4, 16, 1, 16}, {{32, 128, 128, 0, 0}, 0, 128, 2, 0, 0, 1, 16}},
+    {"kitty-pro", 128, {{32, 128, 0, 0, 0}, 1, 128, 2, 4, 32, 1, 16}, {{32, 128, 128, 0, 0}, 0, 128, 2, 0, 0, 1, 16}},
     {"kitty:variant=simulator,boost=0.2",
      128,
-     {{32, 128, 0, 1}, 1, 128, 2, 4, 25, 1, 32},
-     {{32, 1, 128, 0}, 0, 128, 2, 0, 0, 1, 32}},
-    {"kitty:boost=0", 64, {{32, 128, 0, 0}, 1, 128, 2, 4, 0, 1, 16}, {{32, 128, 128, 0}, 0, 64, 2, 0, 0, 1, 16}},
+     {{32, 128, 0, 1, 0}, 1, 128, 2, 4, 25, 1, 32},
+     {{32, 1, 128, 0, 0}, 0, 128, 2, 0, 0, 1, 32}},
+    {"kitty:boost=0", 64, {{32, 128, 0, 0, 0}, 1, 128, 2, 4, 0, 1, 16}, {{32, 128, 128, 0, 0}, 0, 64, 2, 0, 0, 1, 16}},
     {"kitty:boost=1,bits=2,boost_bits=8,v_bits=3",
      96,
-     {{32, 128, 0, 0}, 1, 128, 2, 8, 96, 1, 16},
-     {{32, 128, 128, 0}, 0, 96, 3, 0, 0, 1, 16}},
+     {{32, 128, 0, 0, 0}, 1, 128, 2, 8, 96, 1, 16},
+     {{32, 128, 128, 0, 0}, 0, 96, 3, 0, 0, 1, 16}},
     {"kitty:bits=3,boost_bits=6,boost=0.5,page=20,group=5,v_group=10,sink=3,window=30",
      50,
-     {{3, 20, 0, 0}, 1, 5, 3, 6, 25, 1, 16},
-     {{3, 20, 30, 0}, 0, 10, 3, 0, 0, 1, 16}},
+     {{3, 20, 0, 0, 0}, 1, 5, 3, 6, 25, 1, 16},
+     {{3, 20, 30, 0, 0}, 0, 10, 3, 0, 0, 1, 16}},
     {"kitty:bits=3,boost_bits=5,boost=0.5,page=18,sink=0,window=0,k_lag=1,v_window=token",
      50,
-     {{0, 18, 0, 1}, 1, 18, 3, 5, 25, 0, 16},
-     {{0, 1, 0, 0}, 0, 50, 3, 0, 0, 1, 16}},
-    {"kivi", 128, {{0, 128, 0, 0}, 1, 32, 2, 0, 0, 1, 16}, {{0, 1, 128, 0}, 0, 32, 2, 0, 0, 1, 16}},
+     {{0, 18, 0, 1, 0}, 1, 18, 3, 5, 25, 0, 16},
+     {{0, 1, 0, 0, 0}, 0, 50, 3, 0, 0, 1, 16}},
+    {"kivi", 128, {{0, 128, 0, 0, 0}, 1, 32, 2, 0, 0, 1, 16}, {{0, 1, 128, 0, 0}, 0, 32, 2, 0, 0, 1, 16}},
     {"kivi:k_bits=4,group=16,residual=48,sink=32,meta=fp32",
      96,
-     {{32, 48, 0, 0}, 1, 16, 4, 0, 0, 1, 32},
-     {{32, 1, 48, 0}, 0, 16, 2, 0, 0, 1, 32}},
-    {"int:bits=3,sink=2,window=9", 37, {{2, 1, 9, 0}, 0, 37, 3, 0, 0, 1, 16}, {{2, 1, 9, 0}, 0, 37, 3, 0, 0, 1, 16}},
-    {"int:bits=8,group=32", 256, {{0, 1, 0, 0}, 0, 32, 8, 0, 0, 1, 16}, {{0, 1, 0, 0}, 0, 32, 8, 0, 0, 1, 16}},
+     {{32, 48, 0, 0, 0}, 1, 16, 4, 0, 0, 1, 32},
+     {{32, 1, 48, 0, 0}, 0, 16, 2, 0, 0, 1, 32}},
+    {"int:bits=3,sink=2,window=9",
+     37,
+     {{2, 1, 9, 0, 0}, 0, 37, 3, 0, 0, 1, 16},
+     {{2, 1, 9, 0, 0}, 0, 37, 3, 0, 0, 1, 16}},
+    {"int:bits=8,group=32", 256, {{0, 1, 0, 0, 0}, 0, 32, 8, 0, 0, 1, 16}, {{0, 1, 0, 0, 0}, 0, 32, 8, 0, 0, 1, 16}},
 };
 
 enum { KNOWN = sizeof known / sizeof *known };

@@ -133,7 +133,8 @@ static void quantize_due(held *h, const kvs_store *store, int layer, int head, i
     for (; h->stored_end < kvs_window_stored_end(&store->window, seen, prompt); h->stored_end += page_tokens) {
         kvs_page_place place = {9, 3, layer, head, (int)((h->stored_end - sink) / page_tokens)};
         kvs_coded out = {.x_hat = h->as_read[h->stored_end]};
-        store->codec->pages(store, &(kvs_page_context){.place = place}, 1, h->full[h->stored_end], out, scratch);
+        kvs_page_context context = {.place = place, .prefix = store->window.prefix_tokens > 0 ? h->full[0] : NULL};
+        store->codec->pages(store, &context, 1, h->full[h->stored_end], out, scratch);
     }
     free(scratch);
 }

@@ -127,7 +127,7 @@ static double want(const char *name, int d) {
 
 static void scores_are_what_their_formulas_say(void **state) {
     (void)state;
-    const kvs_rope_pairs ropes[] = {{DIM, 0}, {DIM / 2, 0}, {DIM, 1}, {0, 0}};
+    const kvs_rope_pairs ropes[] = {{DIM, 0, NULL}, {DIM / 2, 0, NULL}, {DIM, 1, NULL}, {0, 0, NULL}};
     int compared = 0;
     for (int r = 0; r < 4; r++) {
         fill(ropes[r]);
@@ -152,7 +152,7 @@ static void scores_are_what_their_formulas_say(void **state) {
 
 static void without_queries_all_channels_are_alike(void **state) {
     (void)state;
-    fill((kvs_rope_pairs){DIM, 0});
+    fill((kvs_rope_pairs){DIM, 0, NULL});
     context.queries.count = 0;
     for (int m = 0; kvs_rankings[m] != NULL; m++) {
         if (kvs_rankings[m]->queries == KVS_QUERIES_NONE) continue;

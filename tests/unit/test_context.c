@@ -14,7 +14,8 @@ enum { DIM = 3, HEADS = 2, COUNT = 40, PAGES = 5 };
 
 static int32_t positions[COUNT];
 static float values[HEADS][COUNT][DIM], sums[HEADS][COUNT];
-static const kvs_window windows[] = {{32, 128, 0, 0}, {0, 16, 0, 1}, {5, 64, 128, 0}, {4, 1, 7, 0}};
+static const kvs_window windows[] = {
+    {32, 128, 0, 0, 0}, {0, 16, 0, 1, 0}, {5, 64, 128, 0, 0}, {4, 1, 7, 0, 0}, {4, 16, 0, 0, 100}};
 
 static kvs_page_context everything(void) {
     for (int i = 0; i < COUNT; i++) {
@@ -59,7 +60,7 @@ static void a_page_knows_the_queries_that_did_not_find_it(void **state) {
     const kvs_query_needs needs[] = {
         {KVS_QUERIES_NONE, 0, 0}, {KVS_QUERIES_PAST, 0, 0}, {KVS_QUERIES_PAST, 1, 100}, {KVS_QUERIES_FUTURE, 0, 0}};
     kvs_page_context whole = everything();
-    for (int w = 0; w < 4; w++)
+    for (int w = 0; w < 5; w++)
         for (int n = 0; n < 4; n++)
             for (int page = 0; page < PAGES; page++) {
                 kvs_page_context context = kvs_page_context_of(&whole, &windows[w], needs[n], page);
