@@ -88,6 +88,10 @@ kvs_status kvs_fields_from_json(const kvs_field *fields, const cJSON *object, co
         const char *leaf;
         const cJSON *parent = descend(object, field->name, 0, &leaf);
         const cJSON *item = parent != NULL ? cJSON_GetObjectItemCaseSensitive(parent, leaf) : NULL;
+        if (item == NULL && field->optional) {
+            if (field->type == KVS_FIELD_REAL) *(double *)((char *)row + field->offset) = NAN;
+            continue;
+        }
         if (item == NULL || read_field(field, item, (char *)row + field->offset))
             return kvs_fail(error, KVS_INPUT, file, field->name, "is missing or of another type");
     }

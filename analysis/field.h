@@ -29,6 +29,7 @@ typedef struct kvs_field {
     kvs_field_type type;
     size_t offset;
     const char *unit; /* "bits", "tokens/s", "1" for a ratio, "" for texts and numbers that count nothing */
+    int optional;     /* a real or a text that older files lack: reads as not available */
 } kvs_field;
 
 /* Writes a number so that reading it back gives the same double, as short as 15 to 17 digits allow; "null" for what is

@@ -5,13 +5,13 @@
 #include <stdlib.h>
 
 #define REAL(field, unit)                                                                                              \
-    { #field, KVS_FIELD_REAL, offsetof(ROW, field), unit }
+    { #field, KVS_FIELD_REAL, offsetof(ROW, field), unit, 0 }
 #define LONG(field, unit)                                                                                              \
-    { #field, KVS_FIELD_LONG, offsetof(ROW, field), unit }
+    { #field, KVS_FIELD_LONG, offsetof(ROW, field), unit, 0 }
 #define TEXT(field)                                                                                                    \
-    { #field, KVS_FIELD_TEXT, offsetof(ROW, field), "" }
+    { #field, KVS_FIELD_TEXT, offsetof(ROW, field), "", 0 }
 #define END                                                                                                            \
-    { NULL, KVS_FIELD_TEXT, 0, NULL }
+    { NULL, KVS_FIELD_TEXT, 0, NULL, 0 }
 
 #define ROW kvs_occupancy
 const kvs_field kvs_occupancy_fields[] = {

@@ -13,13 +13,17 @@
  */
 
 #define REAL(name, owner, member, unit)                                                                                \
-    { name, KVS_FIELD_REAL, offsetof(owner, member), unit }
+    { name, KVS_FIELD_REAL, offsetof(owner, member), unit, 0 }
+#define NEWER_REAL(name, owner, member, unit)                                                                          \
+    { name, KVS_FIELD_REAL, offsetof(owner, member), unit, 1 }
+#define NEWER_TEXT(name, owner, member)                                                                                \
+    { name, KVS_FIELD_TEXT, offsetof(owner, member), "", 1 }
 #define INT(name, owner, member, unit)                                                                                 \
-    { name, KVS_FIELD_INT, offsetof(owner, member), unit }
+    { name, KVS_FIELD_INT, offsetof(owner, member), unit, 0 }
 #define LONG(name, owner, member, unit)                                                                                \
-    { name, KVS_FIELD_LONG, offsetof(owner, member), unit }
+    { name, KVS_FIELD_LONG, offsetof(owner, member), unit, 0 }
 #define TEXT(name, owner, member)                                                                                      \
-    { name, KVS_FIELD_TEXT, offsetof(owner, member), "" }
+    { name, KVS_FIELD_TEXT, offsetof(owner, member), "", 0 }
 
 #define STATISTIC(prefix, owner, member, unit)                                                                         \
     REAL(prefix #member ".mean", owner, errors.member.mean, unit),                                                     \
@@ -33,8 +37,10 @@
         RATIO(prefix, owner, top1_agreement), RATIO(prefix, owner, top8_agreement), RATIO(prefix, owner, key_rel_l2),  \
         RATIO(prefix, owner, value_rel_l2)
 
+#define CLOSED(member, unit) NEWER_REAL("closed_loop." #member, kvs_result, closed_loop.member, unit)
+
 #define END                                                                                                            \
-    { NULL, KVS_FIELD_REAL, 0, NULL }
+    { NULL, KVS_FIELD_REAL, 0, NULL, 0 }
 
 const kvs_field kvs_results_fields[] = {
     TEXT("command", kvs_results, command),
@@ -61,6 +67,13 @@ const kvs_field kvs_trace_summary_fields[] = {
     LONG("num_tokens", kvs_trace_summary, tokens, "tokens"),
     LONG("num_queries", kvs_trace_summary, queries, "positions"),
     LONG("at_tokens", kvs_trace_summary, at_tokens, "tokens"),
+    NEWER_TEXT("eval.model_path", kvs_trace_summary, model_path),
+    NEWER_TEXT("eval.model_sha256", kvs_trace_summary, model_sha256),
+    NEWER_TEXT("eval.tokens_path", kvs_trace_summary, tokens_path),
+    NEWER_TEXT("eval.tokens_sha256", kvs_trace_summary, tokens_sha256),
+    NEWER_REAL("eval.windows", kvs_trace_summary, windows, "windows"),
+    NEWER_REAL("eval.window_tokens", kvs_trace_summary, window_tokens, "tokens"),
+    NEWER_REAL("eval.exact_tokens", kvs_trace_summary, exact_tokens, "tokens"),
     END,
 };
 
@@ -83,25 +96,73 @@ const kvs_field kvs_result_fields[] = {
     REAL("throughput.tokens_per_s", kvs_result, tokens_per_s, "tokens/s"),
     REAL("throughput.bytes_per_s", kvs_result, bytes_per_s, "bytes/s"),
     REAL("throughput.wall_s", kvs_result, wall_s, "s"),
+    CLOSED(tokens, "tokens"),
+    CLOSED(loss_nats_per_token, "nats"),
+    CLOSED(loss_stderr, "nats"),
+    CLOSED(loss_difference, "nats"),
+    CLOSED(loss_difference_stderr, "nats"),
+    CLOSED(perplexity, "1"),
+    CLOSED(perplexity_ratio, "1"),
+    CLOSED(full_loss_nats_per_token, "nats"),
+    CLOSED(top1_accuracy, "1"),
+    CLOSED(top1_agreement, "1"),
+    CLOSED(kl_mean, "nats"),
+    CLOSED(common_prefix_tokens, "tokens"),
+    CLOSED(equal_share, "1"),
+    CLOSED(generated_tokens, "tokens"),
+    CLOSED(task_accuracy, "1"),
+    CLOSED(full_task_accuracy, "1"),
+    CLOSED(pass_s, "s"),
+    CLOSED(steps_per_s, "tokens/s"),
     TEXT("percentiles", kvs_result, percentiles),
     TEXT("note", kvs_result, note),
     END,
 };
 
-const kvs_field kvs_head_result_fields[] = {
+static const kvs_field head_fields[] = {
     INT("layer", kvs_head_result, layer, ""),
     INT("head", kvs_head_result, head, ""),
     ERRORS("", kvs_head_result),
     END,
 };
 
-const kvs_field kvs_memory_point_fields[] = {
+static const kvs_field memory_fields[] = {
     LONG("tokens", kvs_memory_point, tokens, "tokens"),
     REAL("payload_bits", kvs_memory_point, bits.payload, "bits"),
     REAL("metadata_bits", kvs_memory_point, bits.metadata, "bits"),
     REAL("residual_bits", kvs_memory_point, bits.residual, "bits"),
     REAL("padding_bits", kvs_memory_point, bits.padding, "bits"),
     END,
+};
+
+static const kvs_field position_fields[] = {
+    LONG("first", kvs_position_result, first, "tokens"),
+    LONG("until", kvs_position_result, until, "tokens"),
+    REAL("kl_mean", kvs_position_result, kl_mean, "nats"),
+    REAL("top1_agreement", kvs_position_result, top1_agreement, "1"),
+    END,
+};
+
+static const kvs_field task_fields[] = {
+    TEXT("task", kvs_task_result, task),
+    LONG("distance", kvs_task_result, distance, "tokens"),
+    LONG("answer_tokens", kvs_task_result, answer_tokens, "tokens"),
+    REAL("token_accuracy", kvs_task_result, token_accuracy, "1"),
+    REAL("exact", kvs_task_result, exact, "1"),
+    REAL("full_token_accuracy", kvs_task_result, full_token_accuracy, "1"),
+    REAL("full_exact", kvs_task_result, full_exact, "1"),
+    END,
+};
+
+#define ROWS(name, json, fields, member, type, optional)                                                               \
+    { name, json, fields, offsetof(kvs_result, member), offsetof(kvs_result, member##_count), sizeof(type), optional }
+
+const kvs_result_rows kvs_result_tables[] = {
+    ROWS("heads", "layers", head_fields, heads, kvs_head_result, 0),
+    ROWS("memory", "memory", memory_fields, memory, kvs_memory_point, 0),
+    ROWS("positions", "positions", position_fields, positions, kvs_position_result, 1),
+    ROWS("tasks", "tasks", task_fields, tasks, kvs_task_result, 1),
+    {.name = NULL},
 };
 
 const char *const kvs_channels_names[] = {"k_magnitude", "k_range", "v_magnitude", "v_range", NULL};
@@ -135,8 +196,12 @@ void kvs_trace_summary_clear(kvs_trace_summary *trace) {
 }
 
 void kvs_result_clear(kvs_result *result) {
-    free(result->heads);
-    free(result->memory);
+    for (const kvs_result_rows *table = kvs_result_tables; table->name != NULL; table++) {
+        char *rows = *(char **)((char *)result + table->array);
+        for (int i = 0; i < *(int *)((char *)result + table->count); i++)
+            kvs_fields_free(table->fields, rows + (size_t)i * table->row_bytes);
+        free(rows);
+    }
     kvs_fields_free(kvs_result_fields, result);
     *result = (kvs_result){0};
 }
@@ -153,6 +218,11 @@ void kvs_results_clear(kvs_results *results) {
 void kvs_errors_unknown(kvs_errors *errors) {
     kvs_statistic nothing = {NAN, NAN, NAN, NAN};
     *errors = (kvs_errors){nothing, nothing, nothing, NAN, NAN, NAN, NAN, NAN};
+}
+
+void kvs_closed_loop_unknown(kvs_closed_loop *closed_loop) {
+    double *numbers = (double *)closed_loop;
+    for (size_t i = 0; i < sizeof *closed_loop / sizeof *numbers; i++) numbers[i] = NAN;
 }
 
 /* --- CSV -----------------------------------------------------------------------------------------------------------

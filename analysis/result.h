@@ -18,7 +18,7 @@ extern "C" {
 struct cJSON;
 
 #define KVS_RESULTS_FORMAT "kvscope-results"
-enum { KVS_RESULTS_MAJOR = 1, KVS_RESULTS_MINOR = 0 }; /* a reader refuses another major version */
+enum { KVS_RESULTS_MAJOR = 1, KVS_RESULTS_MINOR = 1 }; /* a reader refuses another major version */
 
 /* Over samples (sequence, layer, query head, position), all with equal weight. */
 typedef struct kvs_statistic {
@@ -45,6 +45,33 @@ typedef struct kvs_memory_point {
     kvs_bits bits; /* totals, not per element */
 } kvs_memory_point;
 
+/* What a model made of a text with its cache stored as the scheme says (kvscope eval): NaN where it was not run.
+ * full_: the same in full precision. Standard errors are over documents; differences are paired by document. */
+typedef struct kvs_closed_loop {
+    double tokens; /* predicted */
+    double loss_nats_per_token, loss_stderr, loss_difference, loss_difference_stderr;
+    double perplexity, perplexity_ratio; /* exp of the loss, and of its difference from full precision's */
+    double full_loss_nats_per_token;
+    double top1_accuracy, top1_agreement, kl_mean; /* agreement and KL: with full precision's next-token distribution */
+    double common_prefix_tokens, equal_share, generated_tokens; /* of greedy generation behind a prompt, means */
+    double task_accuracy, full_task_accuracy; /* share of right answer tokens: mean over tasks and distances */
+    double pass_s, steps_per_s;               /* forward passes over the text; decoding */
+} kvs_closed_loop;
+
+/* The same over a part of the window: predictions at positions [first, until). */
+typedef struct kvs_position_result {
+    int64_t first, until;
+    double kl_mean, top1_agreement;
+} kvs_position_result;
+
+/* One task at one distance. */
+typedef struct kvs_task_result {
+    char *task;
+    int64_t distance, answer_tokens;
+    double token_accuracy, exact; /* shares of answer tokens that are right, and of samples with all of them right */
+    double full_token_accuracy, full_exact;
+} kvs_task_result;
+
 typedef struct kvs_result {
     int trace; /* index into kvs_results.traces */
     char *scheme, *layout;
@@ -56,7 +83,11 @@ typedef struct kvs_result {
     int heads_count;
     kvs_head_result *heads; /* [layers * kv_heads], layer-major */
     int memory_count;
-    kvs_memory_point *memory;                 /* ascending tokens */
+    kvs_memory_point *memory; /* ascending tokens */
+    kvs_closed_loop closed_loop;
+    int positions_count, tasks_count;
+    kvs_position_result *positions;           /* ascending */
+    kvs_task_result *tasks;                   /* task by task, by distance */
     double tokens_per_s, bytes_per_s, wall_s; /* wall_s: the pass over the trace, less what its other schemes took */
     char *percentiles;                        /* "exact", or "histogram": median and p99 are within 0.1 % */
     char *note;                               /* why numbers are missing; NULL if none are */
@@ -71,11 +102,14 @@ typedef struct kvs_trace_summary {
     char *path, *sha256, *model_name, *model_family;
     int layers, query_heads, kv_heads, head_dim, sequences;
     int64_t tokens, queries, at_tokens; /* tokens and queries over all sequences */
-    kvs_channel_statistics channels;
+    kvs_channel_statistics channels;    /* NULL where no trace was replayed */
+    char *model_path, *model_sha256;    /* of kvscope eval, else NULL: the directory, and its weights' file or index */
+    char *tokens_path, *tokens_sha256;
+    double windows, window_tokens, exact_tokens; /* the text, in windows whose first exact_tokens were a prompt; NaN */
 } kvs_trace_summary;
 
 typedef struct kvs_results {
-    char *command, *version, *command_line, *backend, *device; /* command: "replay" or "sweep" */
+    char *command, *version, *command_line, *backend, *device; /* command: "replay", "sweep" or "eval" */
     int64_t seed, from_position;                               /* queries before from_position were left out */
     int prompt_exact;                                          /* queries inside the prompt saw full precision */
     int traces_count;
@@ -84,18 +118,27 @@ typedef struct kvs_results {
     kvs_result *results;
 } kvs_results;
 
-/* Names, offsets and units of the fields of kvs_results, kvs_trace_summary, kvs_result, kvs_head_result and
- * kvs_memory_point: what JSON, CSV and HDF5 are written and read from. */
-extern const kvs_field kvs_results_fields[], kvs_trace_summary_fields[], kvs_result_fields[], kvs_head_result_fields[],
-    kvs_memory_point_fields[];
+/* Names, offsets and units of the fields of kvs_results, kvs_trace_summary and kvs_result: what JSON, CSV and HDF5 are
+ * written and read from. */
+extern const kvs_field kvs_results_fields[], kvs_trace_summary_fields[], kvs_result_fields[];
+
+/* The rows that belong to one result, a table each: heads, memory, positions, tasks. */
+typedef struct kvs_result_rows {
+    const char *name, *json; /* of the table; of the array in JSON */
+    const kvs_field *fields;
+    size_t array, count, row_bytes; /* offsets in kvs_result */
+    int optional;                   /* older files lack the table: no rows */
+} kvs_result_rows;
+extern const kvs_result_rows kvs_result_tables[]; /* ended by a NULL name */
 
 /* Frees everything in it and zeroes it. */
 void kvs_results_clear(kvs_results *results);
 void kvs_result_clear(kvs_result *result);
 void kvs_trace_summary_clear(kvs_trace_summary *trace);
 
-/* Makes every error NaN: not available. */
+/* Makes every number NaN: not available. */
 void kvs_errors_unknown(kvs_errors *errors);
+void kvs_closed_loop_unknown(kvs_closed_loop *closed_loop);
 
 /* Elements of one array of a trace's channel statistics; and the arrays, allocated (KVS_INPUT) or freed. */
 size_t kvs_channels_count(const kvs_trace_summary *trace);

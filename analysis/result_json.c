@@ -30,13 +30,13 @@ static kvs_status row_to_json(const kvs_field *fields, const void *row, cJSON **
     return status;
 }
 
-/* Adds an array of structs to an object. */
-static kvs_status add_rows(cJSON *object, const char *name, const kvs_field *fields, const void *rows, size_t row_bytes,
-                           int count, kvs_error *error) {
-    cJSON *array = cJSON_AddArrayToObject(object, name), *item;
+/* Adds the rows of one table of a result to its object, as an array. */
+static kvs_status add_rows(cJSON *object, const kvs_result_rows *table, const kvs_result *result, kvs_error *error) {
+    const char *rows = *(const char *const *)((const char *)result + table->array);
+    cJSON *array = cJSON_AddArrayToObject(object, table->json), *item;
     if (array == NULL) return no_memory(error);
-    for (int i = 0; i < count; i++) {
-        KVS_TRY(row_to_json(fields, (const char *)rows + (size_t)i * row_bytes, &item, error));
+    for (int i = 0; i < *(const int *)((const char *)result + table->count); i++) {
+        KVS_TRY(row_to_json(table->fields, rows + (size_t)i * table->row_bytes, &item, error));
         if (!cJSON_AddItemToArray(array, item)) {
             cJSON_Delete(item);
             return no_memory(error);
@@ -47,11 +47,9 @@ static kvs_status add_rows(cJSON *object, const char *name, const kvs_field *fie
 
 kvs_status kvs_result_to_json(const kvs_result *result, cJSON **json, kvs_error *error) {
     KVS_TRY(row_to_json(kvs_result_fields, result, json, error));
-    kvs_status status = add_rows(*json, "layers", kvs_head_result_fields, result->heads, sizeof *result->heads,
-                                 result->heads_count, error);
-    if (status == KVS_OK)
-        status = add_rows(*json, "memory", kvs_memory_point_fields, result->memory, sizeof *result->memory,
-                          result->memory_count, error);
+    kvs_status status = KVS_OK;
+    for (const kvs_result_rows *table = kvs_result_tables; status == KVS_OK && table->name != NULL; table++)
+        status = add_rows(*json, table, result, error);
     if (status != KVS_OK) {
         cJSON_Delete(*json);
         *json = NULL;
@@ -59,30 +57,26 @@ kvs_status kvs_result_to_json(const kvs_result *result, cJSON **json, kvs_error 
     return status;
 }
 
-static kvs_status rows_from_json(const cJSON *json, const char *name, const kvs_field *fields, const char *file,
-                                 size_t row_bytes, void **rows, int *count, kvs_error *error) {
-    const cJSON *array = cJSON_GetObjectItemCaseSensitive(json, name), *item;
-    if (!cJSON_IsArray(array)) return kvs_fail(error, KVS_INPUT, file, name, "is missing or no array");
+static kvs_status rows_from_json(const cJSON *json, const kvs_result_rows *table, const char *file, kvs_result *result,
+                                 kvs_error *error) {
+    const cJSON *array = cJSON_GetObjectItemCaseSensitive(json, table->json), *item;
+    if (array == NULL && table->optional) return KVS_OK;
+    if (!cJSON_IsArray(array)) return kvs_fail(error, KVS_INPUT, file, table->json, "is missing or no array");
     int length = cJSON_GetArraySize(array), i = 0;
-    *rows = calloc((size_t)length + 1, row_bytes);
-    if (*rows == NULL) return no_memory(error);
-    *count = length;
+    char *rows = calloc((size_t)length + 1, table->row_bytes);
+    if (rows == NULL) return no_memory(error);
+    *(char **)((char *)result + table->array) = rows;
+    *(int *)((char *)result + table->count) = length;
     cJSON_ArrayForEach(item, array)
-        KVS_TRY(kvs_fields_from_json(fields, item, file, (char *)*rows + (size_t)i++ * row_bytes, error));
+        KVS_TRY(kvs_fields_from_json(table->fields, item, file, rows + (size_t)i++ * table->row_bytes, error));
     return KVS_OK;
 }
 
 kvs_status kvs_result_from_json(const cJSON *json, const char *file, kvs_result *result, kvs_error *error) {
     KVS_TRY(kvs_fields_from_json(kvs_result_fields, json, file, result, error));
-    void *heads = NULL, *memory = NULL;
-    kvs_status status = rows_from_json(json, "layers", kvs_head_result_fields, file, sizeof *result->heads, &heads,
-                                       &result->heads_count, error);
-    result->heads = heads;
-    if (status == KVS_OK)
-        status = rows_from_json(json, "memory", kvs_memory_point_fields, file, sizeof *result->memory, &memory,
-                                &result->memory_count, error);
-    result->memory = memory;
-    return status;
+    for (const kvs_result_rows *table = kvs_result_tables; table->name != NULL; table++)
+        KVS_TRY(rows_from_json(json, table, file, result, error));
+    return KVS_OK;
 }
 
 static cJSON *floats_to_json(const float *values, size_t count) {
@@ -120,6 +114,7 @@ kvs_status kvs_trace_summary_from_json(const cJSON *json, const char *file, kvs_
                                        kvs_error *error) {
     KVS_TRY(kvs_fields_from_json(kvs_trace_summary_fields, json, file, trace, error));
     const cJSON *first = cJSON_GetObjectItemCaseSensitive(json, kvs_channels_names[0]), *item;
+    if (first == NULL) return KVS_OK; /* no trace was replayed */
     size_t count = trace->layers > 0 && trace->kv_heads > 0 && trace->head_dim > 0 ? kvs_channels_count(trace) : 0;
     if ((size_t)cJSON_GetArraySize(first) != count)
         return kvs_fail(error, KVS_INPUT, file, kvs_channels_names[0], "does not have the trace's channels");

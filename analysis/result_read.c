@@ -7,39 +7,62 @@
 #include "analysis/table.h"
 #include "core/h5_isolate.h"
 
-/* Deals a table's rows out to their results. The `result` column is ascending. */
-static kvs_status read_nested(hid_t file, const char *path, const char *group, const kvs_field *fields,
-                              size_t row_bytes, kvs_results *results, size_t array, size_t length, kvs_error *error) {
-    static const kvs_field owner = {"result", KVS_FIELD_INT, 0, ""};
-    int64_t count = -1;
-    void *owners = NULL, *rows = NULL;
-    kvs_status status = kvs_table_get_column(file, path, group, &owner, &count, &owners, error);
-    if (status == KVS_OK) status = kvs_table_get(file, path, group, fields, row_bytes, &count, &rows, error);
-    const int *of = owners;
-    for (int64_t i = 0, end; status == KVS_OK && i < count; i = end) {
+/* Frees rows with their texts. */
+static void free_rows(const kvs_field *fields, void *rows, size_t row_bytes, int64_t count) {
+    for (int64_t i = 0; rows != NULL && i < count; i++) kvs_fields_free(fields, (char *)rows + (size_t)i * row_bytes);
+    free(rows);
+}
+
+/* Deals a table's rows out to their results: those that were dealt are cleared here, as their texts have moved. The
+ * `result` column is ascending. */
+static kvs_status deal_rows(const char *path, const kvs_result_rows *table, const int *of, char *rows, int64_t count,
+                            kvs_results *results, kvs_error *error) {
+    for (int64_t i = 0, end; i < count; i = end) {
         for (end = i + 1; end < count && of[end] == of[i];) end++;
         char *result = of[i] >= 0 && of[i] < results->results_count ? (char *)&results->results[of[i]] : NULL;
-        if (result == NULL || *(void **)(result + array) != NULL) {
-            status = kvs_table_refuse(path, group, "result", "is out of range or out of order", error);
-            break;
-        }
-        void *own = malloc((size_t)(end - i) * row_bytes);
-        if (own == NULL) {
-            status = kvs_fail(error, KVS_INPUT, path, NULL, "out of memory");
-            break;
-        }
-        memcpy(own, (char *)rows + (size_t)i * row_bytes, (size_t)(end - i) * row_bytes);
-        *(void **)(result + array) = own;
-        *(int *)(result + length) = (int)(end - i);
+        if (result == NULL || *(void **)(result + table->array) != NULL)
+            return kvs_table_refuse(path, table->name, "result", "is out of range or out of order", error);
+        size_t size = (size_t)(end - i) * table->row_bytes;
+        void *own = malloc(size);
+        if (own == NULL) return kvs_fail(error, KVS_INPUT, path, NULL, "out of memory");
+        memcpy(own, rows + (size_t)i * table->row_bytes, size);
+        memset(rows + (size_t)i * table->row_bytes, 0, size);
+        *(void **)(result + table->array) = own;
+        *(int *)(result + table->count) = (int)(end - i);
     }
+    return KVS_OK;
+}
+
+static kvs_status read_nested(hid_t file, const char *path, const kvs_result_rows *table, kvs_results *results,
+                              kvs_error *error) {
+    static const kvs_field owner = {"result", KVS_FIELD_INT, 0, "", 0};
+    if (table->optional && H5Lexists(file, table->name, H5P_DEFAULT) == 0) return KVS_OK;
+    int64_t count = -1;
+    void *owners = NULL, *rows = NULL;
+    kvs_status status = kvs_table_get_column(file, path, table->name, &owner, &count, &owners, error);
+    if (status == KVS_OK)
+        status = kvs_table_get(file, path, table->name, table->fields, table->row_bytes, &count, &rows, error);
+    if (status == KVS_OK) status = deal_rows(path, table, owners, rows, count, results, error);
     free(owners);
-    free(rows);
+    free_rows(table->fields, rows, table->row_bytes, count);
     return status;
+}
+
+/* No arrays at all: no trace was replayed. */
+static int has_channels(hid_t file, int trace) {
+    char group[32];
+    H5G_info_t info = {.nlinks = 0};
+    snprintf(group, sizeof group, "channels/%06d", trace);
+    hid_t id = H5Gopen2(file, group, H5P_DEFAULT);
+    int none = id >= 0 && H5Gget_info(id, &info) >= 0 && info.nlinks == 0;
+    if (id >= 0) H5Gclose(id);
+    return !none;
 }
 
 static kvs_status read_channels(hid_t file, const char *path, kvs_results *results, kvs_error *error) {
     for (int t = 0; t < results->traces_count; t++) {
         kvs_trace_summary *trace = &results->traces[t];
+        if (!has_channels(file, t)) continue;
         KVS_TRY(kvs_channels_alloc(trace, error));
         for (int i = 0; kvs_channels_names[i] != NULL; i++) {
             char group[32];
@@ -81,7 +104,7 @@ static kvs_status check(const char *path, const kvs_results *results, kvs_error 
         for (int j = 0; j < result->heads_count; j++)
             if (result->heads[j].layer != j / trace->kv_heads || result->heads[j].head != j % trace->kv_heads)
                 return kvs_table_refuse(path, "heads", "layer", "heads are not layer by layer", error);
-        if (result->heads_count != trace->layers * trace->kv_heads)
+        if (result->heads_count > 0 && result->heads_count != trace->layers * trace->kv_heads)
             return kvs_table_refuse(path, "heads", "result", "does not have every head of its trace", error);
     }
     return KVS_OK;
@@ -103,10 +126,8 @@ static kvs_status read_all(hid_t file, const char *path, kvs_results *results, k
     results->results = rows;
     results->results_count = rows != NULL ? (int)count : 0;
     KVS_TRY(status);
-    KVS_TRY(read_nested(file, path, "heads", kvs_head_result_fields, sizeof(kvs_head_result), results,
-                        offsetof(kvs_result, heads), offsetof(kvs_result, heads_count), error));
-    KVS_TRY(read_nested(file, path, "memory", kvs_memory_point_fields, sizeof(kvs_memory_point), results,
-                        offsetof(kvs_result, memory), offsetof(kvs_result, memory_count), error));
+    for (const kvs_result_rows *table = kvs_result_tables; table->name != NULL; table++)
+        KVS_TRY(read_nested(file, path, table, results, error));
     KVS_TRY(check(path, results, error));
     return read_channels(file, path, results, error);
 }

@@ -5,21 +5,7 @@
 #include "analysis/result.h"
 #include "analysis/table.h"
 
-/* Which rows of a result a table holds. */
-typedef struct rows_of {
-    const char *name;
-    const kvs_field *fields;
-    size_t array, count, row_bytes; /* offsets in kvs_result */
-} rows_of;
-
-static const rows_of nested[] = {
-    {"heads", kvs_head_result_fields, offsetof(kvs_result, heads), offsetof(kvs_result, heads_count),
-     sizeof(kvs_head_result)},
-    {"memory", kvs_memory_point_fields, offsetof(kvs_result, memory), offsetof(kvs_result, memory_count),
-     sizeof(kvs_memory_point)},
-};
-
-static kvs_status write_nested(const kvs_table_file *w, const rows_of *table, const kvs_results *results) {
+static kvs_status write_nested(const kvs_table_file *w, const kvs_result_rows *table, const kvs_results *results) {
     int total = 0, next = 0;
     for (int i = 0; i < results->results_count; i++)
         total += *(const int *)((const char *)&results->results[i] + table->count);
@@ -75,7 +61,8 @@ static kvs_status write_root(const kvs_table_file *w, const void *context) {
                           results->traces_count));
     KVS_TRY(kvs_table_put(w, "results", kvs_result_fields, results->results, sizeof *results->results,
                           results->results_count));
-    for (size_t i = 0; i < sizeof nested / sizeof *nested; i++) KVS_TRY(write_nested(w, &nested[i], results));
+    for (const kvs_result_rows *table = kvs_result_tables; table->name != NULL; table++)
+        KVS_TRY(write_nested(w, table, results));
     return write_channels(w, results);
 }
 

@@ -56,8 +56,8 @@ KVS_MUST_CHECK kvs_status kvs_table_get_attributes(hid_t file, const char *path,
 /* [count] values of one column, the caller's; *count < 0: takes the column's own length. */
 KVS_MUST_CHECK kvs_status kvs_table_get_column(hid_t file, const char *path, const char *group, const kvs_field *field,
                                                int64_t *count, void **values, kvs_error *error);
-/* A whole table as an array of structs, zeroed but for the fields. *rows (NULL before) is the caller's, also on
- * failure; its texts go with it. */
+/* A whole table as an array of structs, zeroed but for the fields; an optional one that the file lacks is not
+ * available. *rows (NULL before) is the caller's, also on failure; its texts go with it. */
 KVS_MUST_CHECK kvs_status kvs_table_get(hid_t file, const char *path, const char *group, const kvs_field *fields,
                                         size_t row_bytes, int64_t *count, void **rows, kvs_error *error);
 

@@ -1,4 +1,5 @@
 /* table_read.c: tables of fields from HDF5. Anything that is not what table_write.c writes is refused. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,7 @@ kvs_status kvs_table_check_format(hid_t file, const char *path, const char *form
     struct {
         char *format;
     } root = {NULL};
-    static const kvs_field field = {"format", KVS_FIELD_TEXT, 0, ""};
+    static const kvs_field field = {"format", KVS_FIELD_TEXT, 0, "", 0};
     KVS_TRY(read_attribute(file, path, &field, &root, error));
     int same = root.format != NULL && strcmp(root.format, format) == 0, version[2] = {-1, -1};
     free(root.format);
@@ -98,10 +99,21 @@ kvs_status kvs_table_get_column(hid_t file, const char *path, const char *group,
     return status;
 }
 
+static int has_column(hid_t file, const char *group, const char *name) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", group, name);
+    return H5Lexists(file, path, H5P_DEFAULT) > 0;
+}
+
 kvs_status kvs_table_get(hid_t file, const char *path, const char *group, const kvs_field *fields, size_t row_bytes,
                          int64_t *count, void **rows, kvs_error *error) {
     for (const kvs_field *field = fields; field->name != NULL; field++) {
         void *column;
+        if (field->optional && *rows != NULL && !has_column(file, group, field->name)) {
+            for (int64_t i = 0; field->type == KVS_FIELD_REAL && i < *count; i++)
+                *(double *)((char *)*rows + row_bytes * (size_t)i + field->offset) = NAN;
+            continue;
+        }
         KVS_TRY(kvs_table_get_column(file, path, group, field, count, &column, error));
         if (*rows == NULL) *rows = calloc((size_t)*count + 1, row_bytes);
         kvs_status status = *rows != NULL ? KVS_OK : kvs_fail(error, KVS_INPUT, path, NULL, "out of memory");

@@ -147,10 +147,17 @@ static kvs_status compose(const kvs_results *results, const void *config_of, kvs
     return KVS_OK;
 }
 
+static int applies(const kvs_results *results) {
+    int traces = 0;
+    for (int t = 0; t < results->traces_count; t++) traces += has_channels(&results->traces[t]);
+    return traces > 0;
+}
+
 const kvs_plot_type kvs_plot_channels = {
     .name = "channels",
     .summary = "magnitude and range of each channel of K and V per layer and head as heat maps",
     .params = params,
     .config_bytes = sizeof(channels_config),
     .compose = compose,
+    .applies = applies,
 };

@@ -172,10 +172,17 @@ static kvs_status compose(const kvs_results *results, const void *config_of, kvs
     return status;
 }
 
+static int applies(const kvs_results *results) {
+    int heads = 0;
+    for (int i = 0; i < results->results_count; i++) heads += has_heads(&results->results[i]);
+    return heads > 0;
+}
+
 const kvs_plot_type kvs_plot_heads = {
     .name = "heads",
     .summary = "error per layer and KV head as heat maps, one a scheme",
     .params = params,
     .config_bytes = sizeof(heads_config),
     .compose = compose,
+    .applies = applies,
 };

@@ -16,6 +16,22 @@ const char *const kvs_measure_names[] = {
     "value_rel_l2",
     NULL,
 };
+const char *const kvs_result_measure_names[] = {
+    "auto",
+    "attention_output_rel_l2",
+    "logit_mse",
+    "attention_kl",
+    "attention_output_nrmse",
+    "top1_agreement",
+    "top8_agreement",
+    "key_rel_l2",
+    "value_rel_l2",
+    "perplexity",
+    "perplexity_increase",
+    "next_token_kl",
+    "task_accuracy",
+    NULL,
+};
 const char *const kvs_statistic_names[] = {"mean", "median", "p99", "max", NULL};
 
 static const struct {
@@ -53,4 +69,59 @@ kvs_status kvs_measure_check(const char *plot, int measure, int statistic, kvs_e
     if (statistic == 0 || measures[measure].has_statistics) return KVS_OK;
     return kvs_fail(error, KVS_USAGE, plot, "statistic", "%s has one value only, no %s", kvs_measure_names[measure],
                     kvs_statistic_names[statistic]);
+}
+
+/* --- of whole results --------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *text;
+    size_t offset;       /* in kvs_closed_loop */
+    double scale, shift; /* drawn: scale * number + shift */
+    int linear, more_is_better;
+} closed_loops[] = {
+    [KVS_MEASURE_PERPLEXITY - MEASURES] = {"perplexity", offsetof(kvs_closed_loop, perplexity), 1, 0, 1, 0},
+    [KVS_MEASURE_INCREASE - MEASURES] = {"perplexity above full precision's (%)",
+                                         offsetof(kvs_closed_loop, perplexity_ratio), 100, -100, 0, 0},
+    [KVS_MEASURE_NEXT_KL -
+        MEASURES] = {"KL divergence of the next token (nats)", offsetof(kvs_closed_loop, kl_mean), 1, 0, 0, 0},
+    [KVS_MEASURE_TASKS - MEASURES] = {"task accuracy: share of right answer tokens",
+                                      offsetof(kvs_closed_loop, task_accuracy), 1, 0, 1, 1},
+};
+
+int kvs_measure_is_closed_loop(int measure) {
+    return measure >= MEASURES;
+}
+
+int kvs_measure_is_linear(int measure) {
+    return measure >= MEASURES && closed_loops[measure - MEASURES].linear;
+}
+
+int kvs_measure_more_is_better(int measure) {
+    return measure >= MEASURES && closed_loops[measure - MEASURES].more_is_better;
+}
+
+double kvs_result_measure(const kvs_result *result, int measure, int statistic) {
+    if (measure < MEASURES) return kvs_measure(&result->errors, measure, statistic);
+    double value;
+    memcpy(&value, (const char *)&result->closed_loop + closed_loops[measure - MEASURES].offset, sizeof value);
+    return closed_loops[measure - MEASURES].scale * value + closed_loops[measure - MEASURES].shift;
+}
+
+double kvs_result_measure_full(const kvs_result *result, int measure) {
+    if (measure == KVS_MEASURE_PERPLEXITY) return exp(result->closed_loop.full_loss_nats_per_token);
+    return measure == KVS_MEASURE_TASKS ? result->closed_loop.full_task_accuracy : NAN;
+}
+
+void kvs_result_measure_text(int measure, int statistic, char *text, size_t text_bytes) {
+    if (measure < MEASURES)
+        kvs_measure_text(measure, statistic, text, text_bytes);
+    else
+        snprintf(text, text_bytes, "%s", closed_loops[measure - MEASURES].text);
+}
+
+kvs_status kvs_result_measure_check(const char *plot, int measure, int statistic, kvs_error *error) {
+    if (measure < MEASURES) return kvs_measure_check(plot, measure, statistic, error);
+    if (statistic == 0) return KVS_OK;
+    return kvs_fail(error, KVS_USAGE, plot, "statistic", "%s has one value only, no %s",
+                    kvs_result_measure_names[measure + 1], kvs_statistic_names[statistic]);
 }

@@ -165,3 +165,12 @@ void kvs_place_labels(kvs_box panel, double text_height, const kvs_obstacles *ob
         memcpy(labels, all.labels, sizeof *labels * (size_t)labels_count);
     }
 }
+
+void kvs_placed_write(kvs_figure *figure, const kvs_placed *label, int family, const char *text) {
+    char color[16];
+    snprintf(color, sizeof color, "#%06x", (unsigned)kvs_style_shade(family));
+    kvs_style_label(figure, label->box.left, (label->box.top + label->box.bottom) / 2, KVS_LEFT, KVS_FONT_SMALL, color,
+                    text);
+    if (label->needs_leader)
+        kvs_style_line(figure, label->x, label->y, label->leader_x, label->leader_y, "lw 0.7 lc rgb '#aaaaaa'");
+}

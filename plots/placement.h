@@ -31,6 +31,9 @@ enum { KVS_MOST_PLACED = 24 };
 void kvs_place_labels(kvs_box panel, double text_height, const kvs_obstacles *obstacles, kvs_placed *labels,
                       int labels_count);
 
+/* Writes a placed label in the shade of a family's colour, and its leader if it needs one. */
+void kvs_placed_write(kvs_figure *figure, const kvs_placed *label, int family, const char *text);
+
 #ifdef __cplusplus
 }
 #endif

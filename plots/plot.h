@@ -33,7 +33,9 @@ typedef struct kvs_plot_type {
     /* Writes figure->csv and figure->gp. Fails with KVS_INPUT when the results lack what the plot needs, with
      * KVS_USAGE when parameters do not fit together. */
     kvs_status (*compose)(const kvs_results *results, const void *config, kvs_figure *figure, kvs_error *error);
-    /* Instead, for a plot of what `kvscope alloc` found. */
+    /* Whether results have what the plot is about; without it `--kind all` leaves it out. NULL: they always have. */
+    int (*applies)(const kvs_results *results);
+    /* Instead of compose, for a plot of what `kvscope alloc` found. */
     kvs_status (*compose_occupancy)(const kvs_occupancy_results *results, const void *config, kvs_figure *figure,
                                     kvs_error *error);
 } kvs_plot_type;

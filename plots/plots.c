@@ -3,11 +3,11 @@
 
 #include "plots/plot.h"
 
-extern const kvs_plot_type kvs_plot_frontier, kvs_plot_heads, kvs_plot_channels, kvs_plot_memory;
+extern const kvs_plot_type kvs_plot_frontier, kvs_plot_heads, kvs_plot_channels, kvs_plot_memory, kvs_plot_proxy;
 extern const kvs_plot_type kvs_plot_occupancy, kvs_plot_hit_rate, kvs_plot_concurrency;
 
 const kvs_plot_type *const kvs_plot_types[] = {
-    &kvs_plot_frontier, &kvs_plot_heads, &kvs_plot_channels, &kvs_plot_memory, NULL,
+    &kvs_plot_frontier, &kvs_plot_heads, &kvs_plot_channels, &kvs_plot_memory, &kvs_plot_proxy, NULL,
 };
 
 const kvs_plot_type *const kvs_occupancy_plot_types[] = {

@@ -126,6 +126,7 @@ static kvs_status summarize(const kvs_trace *trace, const plan *p, int64_t at_to
     summary->tokens = p->tokens;
     summary->queries = p->positions_recorded;
     summary->at_tokens = at_tokens;
+    summary->windows = summary->window_tokens = summary->exact_tokens = NAN; /* no text was run */
     if (summary->path == NULL || summary->model_name == NULL || summary->model_family == NULL)
         return kvs_fail(error, KVS_INPUT, kvs_trace_path(trace), NULL, "out of memory");
     return kvs_channels_alloc(summary, error);
@@ -187,6 +188,7 @@ static void fit(kvs_pass_job *job, const plan *p, int remaining, int threads) {
 }
 
 static void complete(const plan *p, kvs_result *result) {
+    kvs_closed_loop_unknown(&result->closed_loop);
     if (result->wall_s > 0) {
         result->tokens_per_s = (double)p->tokens / result->wall_s;
         result->bytes_per_s = (double)p->bytes / result->wall_s;

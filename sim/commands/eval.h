@@ -3,19 +3,17 @@
 #define KVS_SIM_COMMANDS_EVAL_H
 
 #include "sim/command.h"
-#include "sim/model/agreement.h"
-#include "sim/model/evaluate.h"
+#include "sim/model/closed_loop.h"
 #include "sim/model/proxy.h"
-#include "sim/model/tasks.h"
 
 enum { EVAL_DISTANCES = 32 };
 
 typedef struct eval_settings {
     kvs_common common;
     const char *model, *tokens, *distances, *trace;
-    kvs_texts schemes, tasks;
-    int64_t window, windows, prompt, generate, prompts, prompt_tokens, samples;
-    int speed;
+    kvs_texts schemes, grids, tasks, outputs;
+    int64_t window, windows, prompt, generate, prompts, prompt_tokens, samples, task_context, at_tokens;
+    int speed, restart;
 } eval_settings;
 
 typedef struct eval_data {
@@ -23,15 +21,15 @@ typedef struct eval_data {
     kvs_model *model;
     kvs_tokenizer *tokenizer; /* NULL without tasks */
     kvs_tokens tokens;
-    kvs_scheme **schemes;
-    int count; /* of schemes; below, a run is full precision (0) or scheme run - 1 */
-    kvs_evaluation evaluation;
-    kvs_agreement *agreements; /* [count + 1] */
     int distances[EVAL_DISTANCES], distances_count;
-    kvs_task_score *scores;      /* [tasks][distances_count][count + 1] */
-    kvs_proxies proxies;         /* of --trace */
-    double blas_rate, read_rate; /* NaN: not measured */
+    const char **specs; /* [count] */
+    int count;
+    kvs_results results; /* [count + 1]: full precision first, which goes to no file; one trace */
+    double blas_rate, read_rate, logit_seconds; /* NaN: not measured */
 } eval_data;
+
+/* Runs what is not in the journal of an interrupted run, and writes the result files. */
+KVS_MUST_CHECK kvs_status eval_run(eval_data *data, kvs_error *error);
 
 /* Prints all that was found, as JSON or as tables, as the settings say. */
 KVS_MUST_CHECK kvs_status eval_print(const eval_data *data, kvs_error *error);

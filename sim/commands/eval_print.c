@@ -9,17 +9,30 @@
 /* --- output --------------------------------------------------------------------------------------------------------
  */
 
+static const kvs_result *row(const eval_data *d, int run) {
+    return &d->results.results[run];
+}
+
+static const char *task_summary(const eval_data *d, int task) {
+    return kvs_task_find(d->settings->tasks.texts[task])->summary;
+}
+
+/* Tokens of the text a second, in full precision. */
+static double token_rate(const eval_data *d) {
+    return d->results.traces[0].windows * (double)d->settings->window / row(d, 0)->closed_loop.pass_s;
+}
+
 /* Operations a second of the full-precision passes. */
 static double forward_rate(const eval_data *d) {
     double once = kvs_model_operations(&d->model->config, (int)d->settings->window, 0);
-    return once * d->evaluation.windows / d->evaluation.full.seconds;
+    return once * d->results.traces[0].windows / row(d, 0)->closed_loop.pass_s;
 }
 
 /* Bytes of weights that decoding in full precision reads a second; of an untied embedding it reads one row. */
 static double weight_rate(const eval_data *d) {
     const kvs_model_config *c = &d->model->config;
     double unread = c->tied ? 0 : (double)c->vocabulary * c->hidden;
-    return 4.0 * ((double)d->model->parameters - unread) * d->agreements[0].steps_per_s;
+    return 4.0 * ((double)d->model->parameters - unread) * row(d, 0)->closed_loop.steps_per_s;
 }
 
 static void add_number(cJSON *to, const char *name, double value) {
@@ -29,69 +42,83 @@ static void add_number(cJSON *to, const char *name, double value) {
         cJSON_AddNullToObject(to, name);
 }
 
-static void add_bins(cJSON *to, const char *name, const double *values) {
-    cJSON *list = cJSON_AddArrayToObject(to, name);
-    for (int i = 0; i < KVS_EVAL_BINS; i++)
-        cJSON_AddItemToArray(list, isfinite(values[i]) ? cJSON_CreateNumber(values[i]) : cJSON_CreateNull());
+static void add_positions(cJSON *to, const kvs_result *result) {
+    cJSON *kl = cJSON_AddArrayToObject(to, "kl_by_position");
+    cJSON *agreement = cJSON_AddArrayToObject(to, "top1_agreement_by_position");
+    for (int i = 0; i < result->positions_count; i++) {
+        cJSON_AddItemToArray(kl, cJSON_CreateNumber(result->positions[i].kl_mean));
+        cJSON_AddItemToArray(agreement, cJSON_CreateNumber(result->positions[i].top1_agreement));
+    }
 }
 
-static cJSON *score_json(const eval_data *d, int run) {
-    const kvs_eval_score *score = run == 0 ? &d->evaluation.full : &d->evaluation.schemes[run - 1];
-    cJSON *one = cJSON_CreateObject();
-    if (run > 0) cJSON_AddStringToObject(one, "scheme", d->schemes[run - 1]->spec);
-    cJSON_AddNumberToObject(one, "tokens", (double)score->predictions);
-    add_number(one, "loss_nats_per_token", score->loss);
-    add_number(one, "loss_stderr", score->loss_stderr);
-    add_number(one, "perplexity", exp(score->loss));
-    add_number(one, "top1_accuracy", score->top1_accuracy);
-    if (run > 0) {
-        add_number(one, "perplexity_ratio", exp(score->difference));
-        add_number(one, "loss_difference", score->difference);
-        add_number(one, "loss_difference_stderr", score->difference_stderr);
-        add_number(one, "top1_agreement", score->top1_agreement);
-        add_number(one, "kl_mean", score->kl_mean);
-        add_bins(one, "kl_by_position", score->kl_bins);
-        add_bins(one, "top1_agreement_by_position", score->top1_bins);
-        cJSON *bits = cJSON_AddObjectToObject(one, "bits");
-        add_number(bits, "payload", score->bits.payload);
-        add_number(bits, "metadata", score->bits.metadata);
-        add_number(bits, "residual", score->bits.residual);
-        add_number(bits, "padding", score->bits.padding);
-        add_number(bits, "effective", kvs_bits_sum(score->bits));
-    }
-    add_number(one, "seconds", score->seconds);
-    if (d->settings->generate > 0) {
-        cJSON *generation = cJSON_AddObjectToObject(one, "generation");
-        add_number(generation, "common_prefix_tokens", d->agreements[run].common_prefix);
-        add_number(generation, "equal_share", d->agreements[run].equal_share);
-        add_number(generation, "tokens_per_s", d->agreements[run].steps_per_s);
-    }
-    if (d->settings->trace != NULL && run > 0) {
-        cJSON *open_loop = cJSON_AddObjectToObject(one, "open_loop");
-        for (int m = 0; m < KVS_PROXIES; m++) add_number(open_loop, kvs_proxy_names[m], d->proxies.values[run - 1][m]);
-    }
-    cJSON *tasks = cJSON_AddArrayToObject(one, "tasks");
-    for (int i = 0; i < d->settings->tasks.count * d->distances_count; i++) {
-        const kvs_task_score *found = &d->scores[i * (d->count + 1) + run];
+/* What a scheme has and full precision has not. */
+static void add_difference(cJSON *to, const kvs_result *result) {
+    const kvs_closed_loop *found = &result->closed_loop;
+    add_number(to, "perplexity_ratio", found->perplexity_ratio);
+    add_number(to, "loss_difference", found->loss_difference);
+    add_number(to, "loss_difference_stderr", found->loss_difference_stderr);
+    add_number(to, "top1_agreement", found->top1_agreement);
+    add_number(to, "kl_mean", found->kl_mean);
+    add_positions(to, result);
+    cJSON *bits = cJSON_AddObjectToObject(to, "bits");
+    add_number(bits, "payload", result->bits.payload);
+    add_number(bits, "metadata", result->bits.metadata);
+    add_number(bits, "residual", result->bits.residual);
+    add_number(bits, "padding", result->bits.padding);
+    add_number(bits, "effective", result->effective_bits);
+}
+
+static void add_tasks(cJSON *to, const kvs_result *result) {
+    cJSON *tasks = cJSON_AddArrayToObject(to, "tasks");
+    for (int i = 0; i < result->tasks_count; i++) {
+        const kvs_task_result *found = &result->tasks[i];
         cJSON *task = cJSON_CreateObject();
-        cJSON_AddStringToObject(task, "task", d->settings->tasks.texts[i / d->distances_count]);
-        cJSON_AddNumberToObject(task, "distance", d->distances[i % d->distances_count]);
+        cJSON_AddStringToObject(task, "task", found->task);
+        cJSON_AddNumberToObject(task, "distance", (double)found->distance);
         cJSON_AddNumberToObject(task, "answer_tokens", (double)found->answer_tokens);
         add_number(task, "token_accuracy", found->token_accuracy);
         add_number(task, "exact", found->exact);
         cJSON_AddItemToArray(tasks, task);
+    }
+}
+
+static cJSON *score_json(const eval_data *d, int run) {
+    const kvs_closed_loop *found = &row(d, run)->closed_loop;
+    cJSON *one = cJSON_CreateObject();
+    if (run > 0) cJSON_AddStringToObject(one, "scheme", row(d, run)->scheme);
+    cJSON_AddNumberToObject(one, "tokens", found->tokens);
+    add_number(one, "loss_nats_per_token", found->loss_nats_per_token);
+    add_number(one, "loss_stderr", found->loss_stderr);
+    add_number(one, "perplexity", found->perplexity);
+    add_number(one, "top1_accuracy", found->top1_accuracy);
+    if (run > 0) add_difference(one, row(d, run));
+    add_number(one, "seconds", found->pass_s);
+    if (d->settings->generate > 0) {
+        cJSON *generation = cJSON_AddObjectToObject(one, "generation");
+        add_number(generation, "common_prefix_tokens", found->common_prefix_tokens);
+        add_number(generation, "equal_share", found->equal_share);
+        add_number(generation, "tokens_per_s", found->steps_per_s);
+    }
+    if (d->settings->trace != NULL && run > 0) {
+        double values[KVS_PROXIES];
+        kvs_proxy_values(&row(d, run)->errors, values);
+        cJSON *open_loop = cJSON_AddObjectToObject(one, "open_loop");
+        for (int m = 0; m < KVS_PROXIES; m++) add_number(open_loop, kvs_proxy_names[m], values[m]);
+    }
+    if (d->settings->tasks.count > 0) {
+        add_number(one, "task_accuracy", found->task_accuracy);
+        add_tasks(one, row(d, run));
     }
     return one;
 }
 
 static void add_speed(cJSON *root, const eval_data *d) {
     cJSON *speed = cJSON_AddObjectToObject(root, "speed");
-    add_number(speed, "tokens_per_s",
-               (double)d->evaluation.windows * (double)d->settings->window / d->evaluation.full.seconds);
+    add_number(speed, "tokens_per_s", token_rate(d));
     add_number(speed, "forward_flops_per_s", forward_rate(d));
     add_number(speed, "blas_flops_per_s", d->blas_rate);
     add_number(speed, "fraction_of_blas", forward_rate(d) / d->blas_rate);
-    add_number(speed, "logit_seconds", d->evaluation.logit_seconds);
+    add_number(speed, "logit_seconds", d->logit_seconds);
     add_number(speed, "decoding_weight_bytes_per_s", d->settings->generate > 0 ? weight_rate(d) : NAN);
     add_number(speed, "read_bytes_per_s", d->read_rate);
 }
@@ -106,14 +133,16 @@ static cJSON *to_json(const eval_data *d) {
     cJSON_AddNumberToObject(root, "parameters", (double)d->model->parameters);
     cJSON_AddStringToObject(root, "tokens_file", d->settings->tokens);
     cJSON_AddNumberToObject(root, "documents", d->tokens.documents);
-    cJSON_AddNumberToObject(root, "windows", d->evaluation.windows);
+    cJSON_AddNumberToObject(root, "windows", d->results.traces[0].windows);
     cJSON_AddNumberToObject(root, "window_tokens", (double)d->settings->window);
     cJSON_AddNumberToObject(root, "prompt_tokens", (double)d->settings->prompt);
     add_speed(root, d);
     cJSON_AddItemToObject(root, "full_precision", score_json(d, 0));
     if (d->settings->trace != NULL) {
+        double correlation[KVS_PROXIES];
+        kvs_proxies_judge(&d->results.results[1], d->count, correlation);
         cJSON *judged = cJSON_AddObjectToObject(root, "rank_correlation_with_loss");
-        for (int m = 0; m < KVS_PROXIES; m++) add_number(judged, kvs_proxy_names[m], d->proxies.correlation[m]);
+        for (int m = 0; m < KVS_PROXIES; m++) add_number(judged, kvs_proxy_names[m], correlation[m]);
     }
     cJSON *results = cJSON_AddArrayToObject(root, "results");
     for (int run = 1; run <= d->count; run++) cJSON_AddItemToArray(results, score_json(d, run));
@@ -130,32 +159,27 @@ static kvs_status print_json(const eval_data *d, kvs_error *error) {
     return KVS_OK;
 }
 
-static void print_row(const char *name, const kvs_eval_score *s, int full) {
+static void print_row(const eval_data *d, int run) {
+    const kvs_closed_loop *found = &row(d, run)->closed_loop;
     char spread[32] = "-"; /* one document has none */
-    if (isfinite(s->loss_stderr)) snprintf(spread, sizeof spread, "%.4f", s->loss_stderr);
-    printf("%-44s %9.6f %8s %9.4f", name, s->loss, spread, exp(s->loss));
-    if (full)
+    if (isfinite(found->loss_stderr)) snprintf(spread, sizeof spread, "%.4f", found->loss_stderr);
+    printf("%-44s %9.6f %8s %9.4f", row(d, run)->scheme, found->loss_nats_per_token, spread, found->perplexity);
+    if (run == 0)
         printf(" %9s %8s %10s %9s\n", "", "", "", "");
     else
-        printf(" %9.5f %8.4f %10.3g %9.3f\n", exp(s->difference), s->top1_agreement, s->kl_mean, kvs_bits_sum(s->bits));
+        printf(" %9.5f %8.4f %10.3g %9.3f\n", found->perplexity_ratio, found->top1_agreement, found->kl_mean,
+               row(d, run)->effective_bits);
 }
 
 static void print_table(const eval_data *d) {
-    const kvs_evaluation *e = &d->evaluation;
-    printf("%s: %d windows of %lld tokens, %lld predictions, %.0f tokens/s\n", d->model->config.name, e->windows,
-           (long long)d->settings->window, (long long)e->full.predictions,
-           (double)e->windows * (double)d->settings->window / e->full.seconds);
+    printf("%s: %.0f windows of %lld tokens, %.0f predictions, %.0f tokens/s\n", d->model->config.name,
+           d->results.traces[0].windows, (long long)d->settings->window, row(d, 0)->closed_loop.tokens, token_rate(d));
     if (isfinite(d->blas_rate))
         printf("forward pass %.1f GFLOP/s, %.0f %% of the BLAS library's %.1f at these sizes\n", forward_rate(d) / 1e9,
                100 * forward_rate(d) / d->blas_rate, d->blas_rate / 1e9);
     printf("%-44s %9s %8s %9s %9s %8s %10s %9s\n", "scheme", "loss", "+-", "ppl", "ppl ratio", "top-1 =", "KL",
            "bits/elem");
-    print_row("full precision", &e->full, 1);
-    for (int i = 0; i < d->count; i++) print_row(d->schemes[i]->spec, &e->schemes[i], 0);
-}
-
-static const char *run_name(const eval_data *d, int run) {
-    return run == 0 ? "full precision" : d->schemes[run - 1]->spec;
+    for (int run = 0; run <= d->count; run++) print_row(d, run);
 }
 
 static void print_generation(const eval_data *d) {
@@ -167,21 +191,21 @@ static void print_generation(const eval_data *d) {
                weight_rate(d) / 1e9, 100 * weight_rate(d) / d->read_rate, d->read_rate / 1e9);
     printf("%-44s %13s %11s %9s\n", "scheme", "common prefix", "equal share", "tokens/s");
     for (int run = 0; run <= d->count; run++)
-        printf("%-44s %13.1f %11.4f %9.1f\n", run_name(d, run), d->agreements[run].common_prefix,
-               d->agreements[run].equal_share, d->agreements[run].steps_per_s);
+        printf("%-44s %13.1f %11.4f %9.1f\n", row(d, run)->scheme, row(d, run)->closed_loop.common_prefix_tokens,
+               row(d, run)->closed_loop.equal_share, row(d, run)->closed_loop.steps_per_s);
 }
 
 static void print_tasks(const eval_data *d) {
     for (int task = 0; task < d->settings->tasks.count; task++) {
         printf("\n%s: share of answer tokens that are right (of whole answers), by distance\n%-44s",
-               kvs_task_find(d->settings->tasks.texts[task])->summary, "scheme");
+               task_summary(d, task), "scheme");
         for (int i = 0; i < d->distances_count; i++) printf(" %15d", d->distances[i]);
         putchar('\n');
         for (int run = 0; run <= d->count; run++) {
-            printf("%-44s", run_name(d, run));
+            printf("%-44s", row(d, run)->scheme);
             for (int i = 0; i < d->distances_count; i++) {
-                const kvs_task_score *s = &d->scores[(task * d->distances_count + i) * (d->count + 1) + run];
-                printf("   %.3f (%5.3f)", s->token_accuracy, s->exact);
+                const kvs_task_result *found = &row(d, run)->tasks[task * d->distances_count + i];
+                printf("   %.3f (%5.3f)", found->token_accuracy, found->exact);
             }
             putchar('\n');
         }
@@ -190,8 +214,10 @@ static void print_tasks(const eval_data *d) {
 
 static void print_proxies(const eval_data *d) {
     printf("\nrank correlation of errors on %s with the loss, over %d schemes\n", d->settings->trace, d->count);
+    double correlation[KVS_PROXIES];
+    kvs_proxies_judge(&d->results.results[1], d->count, correlation);
     for (int m = 0; m < KVS_PROXIES; m++)
-        if (isfinite(d->proxies.correlation[m])) printf("%-44s %9.4f\n", kvs_proxy_names[m], d->proxies.correlation[m]);
+        if (isfinite(correlation[m])) printf("%-44s %9.4f\n", kvs_proxy_names[m], correlation[m]);
 }
 
 kvs_status eval_print(const eval_data *d, kvs_error *error) {

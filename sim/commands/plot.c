@@ -32,6 +32,7 @@ static const kvs_option options[] = {
 /* One of the plots that were asked for. */
 typedef struct plot_job {
     const kvs_plot_type *type;
+    int of_all; /* asked for as one of all only: left out where it does not apply */
     void *config;
     kvs_status status;
     kvs_error error;
@@ -47,14 +48,17 @@ static void free_jobs(jobs *list) {
     free(list->jobs);
 }
 
-static kvs_status add_job(jobs *list, const kvs_plot_type *type, kvs_error *error) {
+static kvs_status add_job(jobs *list, const kvs_plot_type *type, int of_all, kvs_error *error) {
     for (int i = 0; i < list->count; i++)
-        if (list->jobs[i].type == type) return KVS_OK;
+        if (list->jobs[i].type == type) {
+            list->jobs[i].of_all &= of_all;
+            return KVS_OK;
+        }
     plot_job *grown = realloc(list->jobs, sizeof *grown * (size_t)(list->count + 1));
     if (grown == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     list->jobs = grown;
     plot_job *added = &grown[list->count++];
-    *added = (plot_job){.type = type, .config = calloc(1, type->config_bytes)};
+    *added = (plot_job){.type = type, .of_all = of_all, .config = calloc(1, type->config_bytes)};
     if (added->config == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     kvs_params_defaults(type->params, added->config);
     return KVS_OK;
@@ -67,9 +71,9 @@ static kvs_status add_kind(jobs *list, const kvs_plot_type *const *registry, con
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, ", %s", type->name);
         if (strcmp(kind, "all") == 0)
-            KVS_TRY(add_job(list, type, error));
+            KVS_TRY(add_job(list, type, 1, error));
         else if (strcmp(kind, type->name) == 0)
-            return add_job(list, type, error);
+            return add_job(list, type, 0, error);
     }
     if (strcmp(kind, "all") == 0) return KVS_OK;
     return kvs_fail(error, KVS_USAGE, "--kind", kind, "unknown plot; known: %s", known);
@@ -140,6 +144,19 @@ static kvs_status select_results(const kvs_results *all, const settings *s, kvs_
     if (view->results_count == 0 && s->schemes.count > 0)
         return kvs_fail(error, KVS_USAGE, "--scheme", s->schemes.texts[0], "no scheme of the file contains it");
     return KVS_OK;
+}
+
+/* Drops the plots that were asked for only as one of all and are about what the results do not have. */
+static void drop_jobs(jobs *list, const kvs_results *results) {
+    int kept = 0;
+    for (int i = 0; i < list->count; i++) {
+        plot_job *job = &list->jobs[i];
+        if (job->of_all && job->type->applies != NULL && !job->type->applies(results))
+            free(job->config);
+        else
+            list->jobs[kept++] = *job;
+    }
+    list->count = kept;
 }
 
 /* --- drawing ------------------------------------------------------------------------------------------------------ */
@@ -222,6 +239,7 @@ static kvs_status draw_results(jobs *list, const settings *s, const char *path, 
     kvs_results all = {0}, view = {0};
     KVS_TRY(kvs_results_read_h5(path, &all, error));
     kvs_status status = select_results(&all, s, &view, error);
+    if (status == KVS_OK) drop_jobs(list, &view);
     if (status == KVS_OK) status = draw_and_print(list, s, (drawn){.results = &view}, path, error);
     free(view.traces);
     free(view.results);
@@ -283,6 +301,7 @@ const kvs_command kvs_command_plot = {
         "  kvscope plot results.h5 --kind all -o plots\n"
         "  kvscope plot results.h5 --kind frontier --set memory=bytes_per_token --set error=attention_kl -o plots\n"
         "  kvscope plot results.h5 --kind heads --scheme kitty --set panels=3 -o plots\n"
+        "  kvscope plot closed.h5 --kind frontier --kind proxy --set proxy.error=attention_kl -o plots\n"
         "  kvscope plot allocations.h5 --kind occupancy --kind hit-rate --kind concurrency -o plots\n",
     .options = options,
     .config_bytes = sizeof(settings),

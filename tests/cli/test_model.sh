@@ -69,6 +69,54 @@ want = 1 - 6 * squares / (n * (n * n - 1))
 assert abs(d["rank_correlation_with_loss"]["attention_output_rel_l2.mean"] - want) < 1e-9, d' "$T/.out" 2>"$T/.err"
 report $? 'open-loop errors are judged by the loss'
 
+# The same schemes into files, a batch at a time; stopped and resumed, the same.
+GRID='--grid int:bits=[1:8:1],sink=[0,4] --grid kivi:group=16,residual=32'
+files="$eval --windows 2 --trace $T/trace.h5 --at-tokens 4096 $GRID --quiet"
+essence() { # what a results file says, but for times
+    "$PYTHON" -c 'import h5py, sys
+f = h5py.File(sys.argv[1])
+for table in ("traces", "results", "heads", "memory", "positions", "tasks"):
+    for name, column in sorted(f[table].items()):
+        if not name.startswith("throughput") and not name.endswith(("pass_s", "steps_per_s")):
+            print(table, name, list(column))
+print({n: c[...].tolist() for n, c in f["channels/000000"].items()})' "$1"
+}
+passes 'results into files' $files -o "$T/whole.h5" -o "$T/whole.csv" -o "$T/whole.json"
+essence "$T/whole.h5" >"$T/whole.text"
+"$PYTHON" -c 'import csv, h5py, json, math, sys
+f = h5py.File(sys.argv[1] + ".h5"); r = f["results"]
+assert f.attrs["command"] == "eval" and len(r["scheme"]) == 17, len(r["scheme"])
+assert (r["closed_loop.tokens"][:] == 398).all() and (f["traces/at_tokens"][:] == 4096).all()
+loss, full = r["closed_loop.loss_nats_per_token"][:], r["closed_loop.full_loss_nats_per_token"][:]
+assert abs(r["closed_loop.loss_difference"][:] - (loss - full)).max() < 1e-9
+assert r["closed_loop.kl_mean"][0] > r["closed_loop.kl_mean"][14] > 0
+assert (r["error.key_rel_l2"][:] > 0).all() and math.isnan(r["closed_loop.task_accuracy"][0])
+assert len(f["positions/kl_mean"]) == 17 * 16 and f["positions/until"][15] == 199
+assert len(f["traces/eval.model_sha256"][0]) == 64 and f["traces/eval.windows"][0] == 2
+rows = list(csv.DictReader(open(sys.argv[1] + ".csv"))); d = json.load(open(sys.argv[1] + ".json"))
+assert float(rows[3]["closed_loop.perplexity"]) == r["closed_loop.perplexity"][3] and rows[3]["closed_loop.equal_share"] == ""
+assert d["results"][3]["closed_loop"]["kl_mean"] == r["closed_loop.kl_mean"][3]' "$T/whole" >"$T/.err" 2>&1
+report $? 'they hold the closed loop beside the open one'
+passes 'and are drawn' "$KVSCOPE" plot "$T/whole.h5" --kind proxy --kind frontier -o "$T/plots"
+"$KVSCOPE" eval --model "$T/qwen3" --tokens "$T/tokens.h5" --window 200 --windows 2 --trace "$T/trace.h5" \
+    --at-tokens 4096 $GRID --quiet -o "$T/stopped.h5" 2>"$T/.err" &
+pid=$!
+while kill -0 $pid 2>/dev/null && [ "$(cat "$T/stopped.journal" 2>/dev/null | wc -l)" -lt 4 ]; do sleep 0.01; done
+kill -KILL $pid 2>/dev/null
+wait $pid 2>/dev/null
+kept=$(cat "$T/stopped.journal" 2>/dev/null | wc -l)
+passes "resumed after kill -9 ($kept lines kept)" $files -o "$T/stopped.h5"
+[ ! -e "$T/stopped.journal" ] && essence "$T/stopped.h5" | cmp - "$T/whole.text" 2>"$T/.err"
+report $? 'a resumed run equals an uninterrupted one'
+passes 'without a trace and schemes as files say' $eval --windows 1 --scheme int --quiet -o "$T/plain.h5"
+passes 'all plots that there are' "$KVSCOPE" plot "$T/plain.h5" --kind all -o "$T/plain" --json
+[ "$("$PYTHON" -c 'import json, sys; print(*[p["kind"] for p in json.load(open(sys.argv[1]))["plots"]])' "$T/.out")" = \
+    'frontier memory' ]
+report $? 'and no others'
+fails 2 'must end in' 'an output of another form' $eval --scheme int -o "$T/x.txt"
+fails 3 'cannot be written' 'an output that cannot be written' $eval --scheme int -o "$T/no/x.h5"
+fails 2 'no known scheme' 'a grid that is none' $eval --grid nosuch
+
 fails 2 'model: is needed' 'no model' "$KVSCOPE" eval --tokens "$T/tokens.h5"
 fails 2 'task: nothing: unknown task' 'an unknown task' $eval --task nothing
 fails 2 'distances' 'distances that are none' $eval --distances 1,,2

@@ -25,6 +25,8 @@ static size_t bytes;
 static void make_good(void) {
     kvs_head_result heads[2] = {{.layer = 0}, {.layer = 1}};
     kvs_memory_point memory = {.tokens = 128};
+    kvs_position_result position = {.until = 128};
+    kvs_task_result task = {.task = "copy", .distance = 100};
     float channels[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     kvs_trace_summary trace = {.path = "trace.h5",
                                .layers = 2,
@@ -32,7 +34,15 @@ static void make_good(void) {
                                .kv_heads = 1,
                                .head_dim = 4,
                                .channels = {channels, channels, channels, channels}};
-    kvs_result result = {.scheme = "fp16", .heads_count = 2, .heads = heads, .memory_count = 1, .memory = &memory};
+    kvs_result result = {.scheme = "fp16",
+                         .heads_count = 2,
+                         .heads = heads,
+                         .memory_count = 1,
+                         .memory = &memory,
+                         .positions_count = 1,
+                         .positions = &position,
+                         .tasks_count = 1,
+                         .tasks = &task};
     kvs_results results = {
         .command = "replay", .traces_count = 1, .traces = &trace, .results_count = 1, .results = &result};
     kvs_error error;

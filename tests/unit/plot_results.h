@@ -83,6 +83,7 @@ static inline void example_result(kvs_result *result, int t, int i, const kvs_tr
     double elements = 2.0 * trace->layers * trace->kv_heads * trace->head_dim;
     result->bytes_per_token = bits * elements / 8;
     result->errors = example_errors(error, 1);
+    kvs_closed_loop_unknown(&result->closed_loop);
     result->heads_count = trace->layers * trace->kv_heads;
     result->heads = calloc((size_t)result->heads_count, sizeof *result->heads);
     for (int h = 0; h < result->heads_count; h++) {
@@ -117,6 +118,23 @@ static inline kvs_results example_results(void) {
             example_result(&results.results[t * EXAMPLE_SCHEMES + i], t, i, &results.traces[t]);
     }
     return results;
+}
+
+/* Adds what a closed loop would have found: losses that mostly follow the errors, tasks that do less well. */
+static inline void example_closed_loop(kvs_results *results) {
+    for (int t = 0; t < results->traces_count; t++) results->traces[t].windows = results->traces[t].window_tokens = 8;
+    for (int i = 0; i < results->results_count; i++) {
+        kvs_result *result = &results->results[i];
+        double error = result->errors.attention_output_rel_l2.mean;
+        double difference = error * error * (0.5 + kvs_random_unit(11, (uint64_t)i)) - 1e-4;
+        result->closed_loop.full_loss_nats_per_token = 2.5;
+        result->closed_loop.loss_nats_per_token = 2.5 + difference;
+        result->closed_loop.loss_difference = difference;
+        result->closed_loop.perplexity = exp(2.5 + difference);
+        result->closed_loop.perplexity_ratio = exp(difference);
+        result->closed_loop.task_accuracy = 0.7 - error * 0.5 - 0.1 * kvs_random_unit(12, (uint64_t)i);
+        result->closed_loop.full_task_accuracy = 0.7;
+    }
 }
 
 /* Composes a plot with parameters as a user writes them. */

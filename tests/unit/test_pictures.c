@@ -38,6 +38,7 @@ static void smallest_results_are_drawn(void **state) {
     (void)state;
     if (!have_gnuplot()) skip();
     kvs_results results = example_results();
+    example_closed_loop(&results);
     kvs_trace_summary *trace = &results.traces[0];
     trace->layers = trace->kv_heads = 1;
     trace->head_dim = 2;
@@ -85,6 +86,7 @@ static void hostile_names_are_only_shown(void **state) {
     };
     if (!have_gnuplot()) skip();
     kvs_results results = example_results();
+    example_closed_loop(&results);
     for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
         free(results.traces[0].model_name);
         free(results.results[1].scheme);
@@ -118,6 +120,7 @@ static void pictures_are_the_same_every_time(void **state) {
     (void)state;
     if (!have_gnuplot()) skip();
     kvs_results results = example_results();
+    example_closed_loop(&results);
     for (int i = 0; kvs_plot_types[i] != NULL; i++) {
         const char *name = kvs_plot_types[i]->name;
         char *svg[2], *png;

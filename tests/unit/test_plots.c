@@ -107,6 +107,97 @@ static void frontier_csv_says_what_results_say(void **state) {
     kvs_results_clear(&results);
 }
 
+/* With a closed loop, panels of the perplexity's increase and of task accuracy, of which more is better. */
+static void frontier_shows_the_closed_loop(void **state) {
+    (void)state;
+    kvs_results results = example_results();
+    example_closed_loop(&results);
+    results.results[5].closed_loop.task_accuracy = NAN;
+    kvs_figure figure;
+    assert_int_equal(compose(kvs_plot_type_find("frontier"), &results, "", &figure, NULL), KVS_OK);
+    assert_non_null(strstr(figure.gp_text, "full precision"));
+    const char *line = strchr(figure.csv_text, '\n') + 1;
+    int rows[2] = {0, 0};
+    for (; *line != '\0'; line = strchr(line, '\n') + 1) {
+        int trace, on, family;
+        double memory, value, a[64], b[64];
+        char scheme[96], rest[128];
+        assert_int_equal(sscanf(line, "%d,%d,%d,%lf,%lf,\"%95[^\"]\",%127[^\n]", &trace, &on, &family, &memory, &value,
+                                scheme, rest),
+                         7);
+        int tasks = strstr(rest, ",task_accuracy") != NULL, count = 0, own = -1;
+        assert_true(tasks || strstr(rest, ",perplexity_increase") != NULL);
+        rows[tasks]++;
+        for (int i = 0; i < results.results_count; i++) {
+            const kvs_result *result = &results.results[i];
+            if (result->trace != trace) continue;
+            if (strcmp(result->scheme, scheme) == 0) own = count;
+            a[count] = result->effective_bits;
+            b[count++] = tasks ? -result->closed_loop.task_accuracy : 100 * result->closed_loop.perplexity_ratio - 100;
+        }
+        assert_true(own >= 0);
+        assert_true(fabs((tasks ? -b[own] : b[own]) - value) <= 1e-8 * fabs(value) + 1e-12);
+        assert_int_equal(on, !beaten(a, b, count, own));
+    }
+    assert_int_equal(rows[0], results.results_count);
+    assert_int_equal(rows[1], results.results_count - 1);
+    kvs_figure_clear(&figure);
+    assert_int_equal(compose(kvs_plot_type_find("frontier"), &results, "error=perplexity", &figure, NULL), KVS_OK);
+    assert_null(strstr(figure.csv_text, "task_accuracy"));
+    kvs_figure_clear(&figure);
+    kvs_error error;
+    assert_int_equal(
+        compose(kvs_plot_type_find("frontier"), &results, "error=perplexity,statistic=p99", &figure, &error),
+        KVS_USAGE);
+    kvs_results_clear(&results);
+}
+
+/* The rank of x[i], ties in the middle, by counting. */
+static double rank_of(const double *x, int count, int i) {
+    double rank = 0.5;
+    for (int k = 0; k < count; k++) rank += x[k] < x[i] ? 1 : x[k] == x[i] ? 0.5 : 0;
+    return rank;
+}
+
+static void proxy_csv_has_points_and_their_correlation(void **state) {
+    (void)state;
+    kvs_results results = example_results();
+    kvs_figure figure;
+    kvs_error error = {0};
+    const kvs_plot_type *proxy = kvs_plot_type_find("proxy");
+    assert_false(proxy->applies(&results));
+    assert_int_equal(compose(proxy, &results, "", &figure, &error), KVS_INPUT);
+    assert_string_equal(error.object, "closed_loop.loss_difference");
+    example_closed_loop(&results);
+    assert_true(proxy->applies(&results));
+    assert_int_equal(compose(proxy, &results, "error=top1_agreement", &figure, &error), KVS_OK);
+    const char *line = strchr(figure.csv_text, '\n') + 1;
+    double x[EXAMPLE_SCHEMES], y[EXAMPLE_SCHEMES], stated = NAN;
+    for (int t = 0; t < EXAMPLE_TRACES; t++) {
+        double xy = 0, xx = 0, yy = 0, middle = (EXAMPLE_SCHEMES + 1) / 2.0;
+        for (int i = 0; i < EXAMPLE_SCHEMES; i++, line = strchr(line, '\n') + 1) {
+            int trace, family;
+            assert_int_equal(sscanf(line, "%d,%d,%lf,%lf,%lf", &trace, &family, &x[i], &y[i], &stated), 5);
+            const kvs_result *result = &results.results[t * EXAMPLE_SCHEMES + i];
+            assert_int_equal(trace, t);
+            assert_true(fabs(x[i] - (1 - result->errors.top1_agreement)) < 1e-9);
+            assert_true(fabs(y[i] - result->closed_loop.loss_difference) < 1e-9);
+        }
+        for (int i = 0; i < EXAMPLE_SCHEMES; i++) {
+            double a = rank_of(x, EXAMPLE_SCHEMES, i) - middle, b = rank_of(y, EXAMPLE_SCHEMES, i) - middle;
+            xy += a * b, xx += a * a, yy += b * b;
+        }
+        assert_true(fabs(stated - xy / sqrt(xx * yy)) < 1e-8);
+        assert_true(stated > 0.5 && stated < 1);
+        char text[64];
+        snprintf(text, sizeof text, "rank correlation %.3f (Spearman, 31 schemes)", stated);
+        assert_non_null(strstr(figure.gp_text, text));
+    }
+    assert_int_equal(*line, '\0');
+    kvs_figure_clear(&figure);
+    kvs_results_clear(&results);
+}
+
 static void names_leave_out_what_is_common(void **state) {
     (void)state;
     char scheme[][64] = {"fp16", "kitty:boost=0.25,rank=magnitude,sink=32", "kitty:boost=0.5,rank=magnitude,sink=32",
@@ -272,6 +363,8 @@ int main(void) {
         cmocka_unit_test(pareto_equals_brute_force),
         cmocka_unit_test(labels_keep_apart),
         cmocka_unit_test(frontier_csv_says_what_results_say),
+        cmocka_unit_test(frontier_shows_the_closed_loop),
+        cmocka_unit_test(proxy_csv_has_points_and_their_correlation),
         cmocka_unit_test(names_leave_out_what_is_common),
         cmocka_unit_test(memory_csv_adds_up),
         cmocka_unit_test(channels_csv_has_every_channel),

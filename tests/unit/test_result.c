@@ -82,24 +82,30 @@ static void make_results(kvs_results *results) {
         result->trace = r % TRACES;
         free(result->scheme);
         result->scheme = strdup("kitty:boost=0.25,rank=magnitude");
-        result->heads_count = LAYERS * HEADS, result->memory_count = POINTS;
-        result->heads = calloc(LAYERS * HEADS, sizeof *result->heads);
-        result->memory = calloc(POINTS, sizeof *result->memory);
-        for (int h = 0; h < LAYERS * HEADS; h++) {
-            fill(kvs_head_result_fields, &result->heads[h], (uint64_t)(1000 + r * 100 + h));
-            result->heads[h].layer = h / HEADS, result->heads[h].head = h % HEADS;
+        static const int counts[] = {LAYERS * HEADS, POINTS, POINTS, 2};
+        for (int i = 0; kvs_result_tables[i].name != NULL; i++) {
+            const kvs_result_rows *table = &kvs_result_tables[i];
+            char *rows = calloc((size_t)counts[i], table->row_bytes);
+            for (int k = 0; k < counts[i]; k++)
+                fill(table->fields, rows + (size_t)k * table->row_bytes, (uint64_t)(1000 * (i + 1) + r * 100 + k));
+            *(char **)((char *)result + table->array) = rows;
+            *(int *)((char *)result + table->count) = counts[i];
         }
-        for (int m = 0; m < POINTS; m++)
-            fill(kvs_memory_point_fields, &result->memory[m], (uint64_t)(5000 + r * 100 + m));
+        for (int h = 0; h < LAYERS * HEADS; h++) result->heads[h].layer = h / HEADS, result->heads[h].head = h % HEADS;
     }
 }
 
 static void assert_result_equal(const kvs_result *a, const kvs_result *b) {
     assert_rows_equal(kvs_result_fields, a, b);
-    assert_int_equal(a->heads_count, b->heads_count);
-    assert_int_equal(a->memory_count, b->memory_count);
-    for (int h = 0; h < a->heads_count; h++) assert_rows_equal(kvs_head_result_fields, &a->heads[h], &b->heads[h]);
-    for (int m = 0; m < a->memory_count; m++) assert_rows_equal(kvs_memory_point_fields, &a->memory[m], &b->memory[m]);
+    for (const kvs_result_rows *table = kvs_result_tables; table->name != NULL; table++) {
+        int count = *(const int *)((const char *)a + table->count);
+        assert_true(count > 0);
+        assert_int_equal(count, *(const int *)((const char *)b + table->count));
+        const char *x = *(char *const *)((const char *)a + table->array);
+        const char *y = *(char *const *)((const char *)b + table->array);
+        for (int i = 0; i < count; i++)
+            assert_rows_equal(table->fields, x + (size_t)i * table->row_bytes, y + (size_t)i * table->row_bytes);
+    }
 }
 
 static void assert_trace_equal(kvs_trace_summary *a, kvs_trace_summary *b) {
@@ -159,6 +165,40 @@ static void json_keeps_every_bit(void **state) {
     cJSON_Delete(json);
     free(text);
     kvs_results_clear(&results);
+}
+
+/* What version 1.0 did not have yet: gone from the file, it is not available, and all else is as it was. */
+static void older_files_are_read(void **state) {
+    (void)state;
+    static const char *const newer[] = {"positions", "tasks", "results/closed_loop.perplexity", "traces/eval.windows",
+                                        "traces/eval.model_path"};
+    kvs_results results, back;
+    kvs_error error;
+    make_results(&results);
+    for (int i = 0; i < 4; i++) { /* no trace was replayed */
+        free(*kvs_channels_array(&results.traces[1], i));
+        *kvs_channels_array(&results.traces[1], i) = NULL;
+    }
+    assert_int_equal(kvs_results_write_h5(&results, in_folder("b.h5"), &error), KVS_OK);
+    hid_t file = H5Fopen(in_folder("b.h5"), H5F_ACC_RDWR, H5P_DEFAULT);
+    for (size_t i = 0; i < sizeof newer / sizeof *newer; i++) assert_true(H5Ldelete(file, newer[i], H5P_DEFAULT) >= 0);
+    H5Fclose(file);
+    assert_int_equal(kvs_results_read_h5(in_folder("b.h5"), &back, &error), KVS_OK);
+    assert_null(back.traces[1].channels.k_magnitude);
+    assert_non_null(back.traces[0].channels.v_range);
+    for (int t = 0; t < TRACES; t++) {
+        assert_true(isnan(back.traces[t].windows));
+        assert_null(back.traces[t].model_path);
+    }
+    for (int r = 0; r < RESULTS; r++) {
+        kvs_result *old = &results.results[r], *found = &back.results[r];
+        assert_true(isnan(found->closed_loop.perplexity));
+        assert_int_equal(found->positions_count + found->tasks_count, 0);
+        old->closed_loop.perplexity = NAN;
+        assert_rows_equal(kvs_result_fields, old, found);
+    }
+    kvs_results_clear(&results);
+    kvs_results_clear(&back);
 }
 
 static void numbers_are_short_and_exact(void **state) {
@@ -275,6 +315,7 @@ int main(void) {
         cmocka_unit_test(hdf5_keeps_every_bit),        cmocka_unit_test(json_keeps_every_bit),
         cmocka_unit_test(numbers_are_short_and_exact), cmocka_unit_test(broken_files_are_refused),
         cmocka_unit_test(unwritable_outputs_say_so),   cmocka_unit_test(csv_has_a_field_a_column),
+        cmocka_unit_test(older_files_are_read),
     };
     return cmocka_run_group_tests_name("result", tests, set_up, tear_down);
 }
