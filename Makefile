@@ -38,6 +38,7 @@ ROOMS   := core traces kernels kernels/schemes kernels/rankings kernels/layouts 
            analysis/metrics plots
 SOURCES := $(filter-out $(FRONT),$(foreach room,$(ROOMS),$(wildcard $(room)/*.c)))
 KERNELS := $(wildcard kernels/*.cu kernels/cuda/*.cu)
+KERNEL_SOURCES := $(sort $(KERNELS) $(wildcard kernels/cuda/*.cuh kernels/layouts/*.[ch]) kernels/layout.c kernels/layout.h)
 HEADERS := $(foreach room,$(ROOMS),$(wildcard $(room)/*.h))
 OBJECTS := $(SOURCES:%.c=$(B)/%.o) $(KERNELS:%.cu=$(B)/host/%.o)
 ifeq ($(CUDA),1)
@@ -60,6 +61,14 @@ FLAGS = $(CC) $(CPPFLAGS) $(CFLAGS) $(CXX) $(CXXFLAGS) $(if $(filter 1,$(CUDA)),
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' >$@
+
+# A profile says which kernels it is of: the digest of their sources and of the layouts'.
+$(B)/kernel_sources: FORCE
+	@mkdir -p $(@D)
+	@cat $(KERNEL_SOURCES) | sha256sum | cut -c1-64 >$@.new; cmp -s $@.new $@ || cp $@.new $@; rm $@.new
+
+$(B)/analysis/profile.o: $(B)/kernel_sources
+$(B)/analysis/profile.o: CPPFLAGS += -DKVS_KERNEL_SOURCES='"$(shell cat $(B)/kernel_sources)"'
 
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)

@@ -212,7 +212,7 @@ int kvs_simt_run(const kvs_simt_launch *launch) {
     if (bad != 0) return bad;
     grid.kernel = keep_name(last_report.kernel);
     if (grid.kernel == NULL) return fail_launch(KVS_SIMT_BAD_LAUNCH, "out of memory");
-    grid.blocks = (uint64_t)launch->grid.x * launch->grid.y * launch->grid.z;
+    grid.blocks = last_report.blocks = (uint64_t)launch->grid.x * launch->grid.y * launch->grid.z;
     do grid.serial = __atomic_add_fetch(&serial, 1, __ATOMIC_RELAXED);
     while (grid.serial == 0);
     uint64_t turn = 0;
@@ -227,6 +227,7 @@ int kvs_simt_run(const kvs_simt_launch *launch) {
     if (grid.failed_block != UINT64_MAX) {
         snprintf(grid.report.kernel, sizeof grid.report.kernel, "%s", grid.kernel);
         last_report = grid.report;
+        last_report.blocks = grid.blocks;
         return (int)last_report.fault;
     }
     return kvs_interrupted() ? fail_launch(KVS_SIMT_STOPPED, "the user stopped it") : 0;

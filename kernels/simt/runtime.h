@@ -126,6 +126,7 @@ extern const char *const kvs_simt_fault_names[KVS_SIMT_FAULTS];
 typedef struct kvs_simt_report {
     kvs_simt_fault fault;
     char kernel[96]; /* as the launch spells it */
+    uint64_t blocks; /* of the grid; also of a launch that went well */
     kvs_dim3 block;
     int warp, lane; /* -1 where none is to blame */
     const char *file;

@@ -11,6 +11,7 @@ extern const kvs_command kvs_command_info;
 extern const kvs_command kvs_command_layouts;
 extern const kvs_command kvs_command_list;
 extern const kvs_command kvs_command_plot;
+extern const kvs_command kvs_command_profile;
 extern const kvs_command kvs_command_rank;
 extern const kvs_command kvs_command_record;
 extern const kvs_command kvs_command_replay;
@@ -30,6 +31,7 @@ const kvs_command *const kvs_commands[] = {
     &kvs_command_layouts,
     &kvs_command_list,
     &kvs_command_plot,
+    &kvs_command_profile,
     &kvs_command_rank,
     &kvs_command_record,
     &kvs_command_replay,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "analysis/workload.h"
 #include "core/version.h"
 #include "kernels/layout.h"
 #include "kernels/scheme.h"
@@ -96,6 +97,11 @@ static void add_plots(cJSON *entries) {
     add_plots_of(entries, kvs_occupancy_plot_types);
 }
 
+static void add_kernels(cJSON *entries) {
+    for (int i = 0; kvs_workload_kernels[i] != NULL; i++)
+        add_entry(entries, kvs_workload_kernels[i]->name, kvs_workload_kernels[i]->summary);
+}
+
 static void add_allocators(cJSON *entries) {
     for (int i = 0; kvs_allocator_types[i] != NULL; i++)
         add_entry(entries, kvs_allocator_types[i]->name, kvs_allocator_types[i]->summary);
@@ -110,7 +116,7 @@ static const struct registry {
     const char *name;
     void (*add)(cJSON *entries);
 } registries[] = {
-    {"schemes", add_schemes}, {"metrics", add_metrics},       {"layouts", add_layouts},
+    {"schemes", add_schemes}, {"metrics", add_metrics},       {"layouts", add_layouts},   {"kernels", add_kernels},
     {"plots", add_plots},     {"allocators", add_allocators}, {"requests", add_requests},
 };
 

@@ -1,0 +1,104 @@
+#!/bin/sh
+# kvscope profile: predicted without a GPU on generated pages and on the sample trace, against a recorded measurement;
+# files, refusals by name.
+. tests/cli/lib.sh
+
+small='--kv-heads 2 --query-heads 8 --pages 2 --kernels copy,quantize_pack_v,decode_attention --layouts kitty,fragment'
+passes 'profile --predict-only on generated pages' "$KVSCOPE" profile $small --predict-only -o "$T/p.h5" --lines
+grep -q 'nothing was measured' "$T/.out" && grep -q '^quantize_pack_v .* kitty .* predicted' "$T/.out"
+report $? 'the table has a line a kernel and layout'
+grep -Eq 'kernels/cuda/[a-z_]*\.cuh?:[0-9]+ +(ld|st)\.global' "$T/.out"
+report $? '--lines names the source'
+fails 4 'GPU|CUDA|CUPTI|cuda|cupti' 'without a GPU it says what is missing' env CUDA_VISIBLE_DEVICES= "$KVSCOPE" profile $small
+passes 'profile of the sample trace' "$KVSCOPE" profile "$SAMPLES/qwen3-7m.h5" --predict-only --layouts kitty \
+    --kernels quantize_pack_k -o "$T/trace.csv"
+grep -q 'qwen3-7m.h5: 1 sequences of 32 sink tokens and 4 pages of 128 tokens; 2 KV heads' "$T/.out"
+report $? 'its shape is the trace'"'"'s'
+passes 'a JSON file' "$KVSCOPE" profile $small --predict-only -o "$T/p.json" --quiet
+[ ! -s "$T/.out" ]
+report $? '--quiet prints nothing'
+run "$KVSCOPE" profile $small --predict-only --threads 1 --json
+if [ -n "${PYTHON:-}" ]; then
+    "$PYTHON" - "$T/.out" "$T/p.json" "$T/p.h5" "$T/trace.csv" >"$T/.err" 2>&1 <<'PYTHON'
+import csv, h5py, json, sys
+shown, stored = json.load(open(sys.argv[1])), json.load(open(sys.argv[2]))
+assert shown["launches"] == stored["launches"] and shown["format"] == "kvscope-profile"
+launches = {(l["kernel"], l["layout"]): l for l in shown["launches"]}
+def counters(kernel, layout):
+    return {m["metric"]: m["predicted"] for m in launches[kernel, layout]["metrics"]}
+# 4 pages of 128 x 128 binary16 copied with 16 bytes a lane: 256 requests a page, 512 bytes each, nothing wasted.
+copy = counters("copy", None)
+assert copy["load_requests"] == copy["store_requests"] == 4 * 128 * 128 * 2 / 512
+assert copy["load_sectors_per_request"] == 16 and copy["load_bytes_per_sector"] == 32
+assert copy["dram_read_bytes"] == copy["dram_written_bytes"] == 4 * 128 * 128 * 2
+assert copy["local_load_sectors"] == 0 and copy["copy_requests"] == 0
+values = counters("quantize_pack_v", "kitty")
+assert values["dram_read_bytes"] == 4 * 128 * 128 * 2
+assert values["dram_written_bytes"] == 4 * (128 * 128 * 2 // 8 + 128 * 4)  # 2 bits an element, scale and zero a token
+for launch in shown["launches"]:
+    if launch["refused"] is not None:
+        assert not launch["metrics"] and not launch["lines"]
+        continue
+    assert launch["recorded_blocks"] == launch["blocks"] > 0 and launch["operations"] >= 0
+    of = {m["metric"]: m["predicted"] for m in launch["metrics"]}
+    for kind, instructions in ("load", ("ld.global", "ld.global.nc")), ("store", ("st.global",)), ("copy", ("cp.async",)):
+        lines = [l for l in launch["lines"] if l["instruction"] in instructions]
+        for count in "requests", "sectors", "useful_bytes":
+            assert of[kind + "_" + count] == sum(l[count] for l in lines), (launch["kernel"], kind, count)
+    assert all(m["measured"] is None and m["verdict"] is None for m in launch["metrics"])
+with h5py.File(sys.argv[3]) as file:
+    assert file.attrs["format"] == "kvscope-profile"
+    metrics = file["metrics"]
+    found = {(int(l), m.decode()): p for l, m, p in zip(metrics["launch"][:], metrics["metric"][:], metrics["predicted"][:])}
+    for i, launch in enumerate(shown["launches"]):
+        for m in launch["metrics"]:
+            assert found[i, m["metric"]] == m["predicted"]
+rows = list(csv.DictReader(open(sys.argv[4])))
+assert {r["kernel"] for r in rows} == {"quantize_pack_k"} and all(r["measured"] == "" for r in rows)
+PYTHON
+    report $? 'JSON, HDF5 and CSV say the same; lines add up; a copy is what it must be'
+else
+    skip 'JSON, HDF5 and CSV say the same' 'needs Python'
+fi
+
+# A measured file, made of the prediction: it agrees; with one number changed, it must not.
+if [ -n "${PYTHON:-}" ]; then
+    "$PYTHON" - "$T/p.json" "$T" <<'PYTHON'
+import json, sys
+p = json.load(open(sys.argv[1]))
+p.update(device="a GPU", chip="GH100", counters="CUPTI 130001", cache="cold", passes=3, fetch_granularity_bytes=32)
+for launch in p["launches"]:
+    for m in launch["metrics"]:
+        m["measured"] = m["predicted"]
+json.dump(p, open(sys.argv[2] + "/same.json", "w"))
+launch = next(l for l in p["launches"] if l["kernel"] == "quantize_pack_v" and l["layout"] == "fragment")
+next(m for m in launch["metrics"] if m["metric"] == "store_sectors")["measured"] += 1
+json.dump(p, open(sys.argv[2] + "/other.json", "w"))
+PYTHON
+    passes 'a measurement that agrees' "$KVSCOPE" profile --measured "$T/same.json" --layouts kitty,fragment \
+        --kernels copy,quantize_pack_v -o "$T/both.h5"
+    grep -q 'no metric differs' "$T/.out" && grep -q 'measured on a GPU' "$T/.out"
+    report $? 'both sides are printed'
+    fails 1 'quantize_pack_v, fragment: store_sectors: .* predicted, .* measured' 'one sector more is found' \
+        "$KVSCOPE" profile --measured "$T/other.json" --quiet
+    fails 3 'holds no measurement' 'a prediction is no measurement' "$KVSCOPE" profile --measured "$T/p.json"
+else
+    skip 'a measurement that agrees' 'needs Python'
+fi
+
+passes 'a sample of blocks' "$KVSCOPE" profile --predict-only --pages 32 --kv-heads 2 --sample-blocks 3 \
+    --kernels quantize_pack_v --layouts kitty
+grep -q ' sampled ' "$T/.out" && grep -q '^note: predicted of a sample of blocks' "$T/.out"
+report $? 'says that it is one'
+fails 2 'unknown kernel' 'an unknown kernel' "$KVSCOPE" profile --predict-only --kernels copy,nonsense
+fails 2 'unknown layout' 'an unknown layout' "$KVSCOPE" profile --predict-only --layouts nonsense
+fails 2 'must end in .h5, .json or .csv' 'a file of no form' "$KVSCOPE" profile --predict-only -o "$T/p.txt"
+fails 2 'head_dim: 80 is none of' 'a head_dim that no kernel supports' "$KVSCOPE" profile --predict-only --head-dim 80
+fails 2 'is cold or warm' 'a cache state' "$KVSCOPE" profile --predict-only --cache tepid
+fails 2 'the trace has 5 pages of 128 tokens' 'more pages than the trace has' "$KVSCOPE" profile \
+    "$SAMPLES/qwen3-7m.h5" --predict-only --pages 6
+fails 2 'does not go together' 'two contradicting options' "$KVSCOPE" profile --predict-only --measured "$T/p.json"
+fails 3 'cannot be opened|No such file|not' 'a missing trace' "$KVSCOPE" profile "$T/none.h5" --predict-only
+fails 3 'p.csv' 'a folder that is not there' "$KVSCOPE" profile --predict-only -o "$T/none/p.csv"
+
+finish
