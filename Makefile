@@ -115,7 +115,7 @@ check-asan: ## the same under the address and undefined-behaviour sanitizers
 golden: $(B)/tests/golden/test_kitty ## compare with golden data: make golden GOLDEN=FILE
 	@KVS_GOLDEN="$(GOLDEN)" $(B)/tests/golden/test_kitty
 
-demo: ## set up, build, and replay the sample traces into plots in demo/
+demo: ## set up, build, replay the sample traces and run the sample model: plots in demo/
 	@tools/deps.sh
 	@$(MAKE) --no-print-directory all
 	@B=$(B) tools/demo.sh

@@ -49,7 +49,7 @@ static int take_measure(frontier_page *page, int measure) {
     double room = fmax(high - low, 1e-3) * 0.08;
     page->axes.low_y = low - room;
     page->axes.high_y = high + room;
-    page->axes.y = kvs_zero_axis_find(page->error, count);
+    page->axes.y = kvs_zero_axis_find(page->error, count, kvs_measure_least(measure));
     return found;
 }
 

@@ -100,6 +100,10 @@ int kvs_measure_more_is_better(int measure) {
     return measure >= MEASURES && closed_loops[measure - MEASURES].more_is_better;
 }
 
+double kvs_measure_least(int measure) {
+    return measure == KVS_MEASURE_INCREASE ? 0.01 : 0;
+}
+
 double kvs_result_measure(const kvs_result *result, int measure, int statistic) {
     if (measure < MEASURES) return kvs_measure(&result->errors, measure, statistic);
     double value;

@@ -48,6 +48,7 @@ double kvs_result_measure_full(const kvs_result *result, int measure);
 int kvs_measure_is_linear(int measure);      /* drawn on a linear axis */
 int kvs_measure_more_is_better(int measure); /* else less */
 int kvs_measure_is_closed_loop(int measure);
+double kvs_measure_least(int measure); /* on a logarithmic axis: what is below is rounding */
 /* All measures, as kvs_measure_text and kvs_measure_check. */
 void kvs_result_measure_text(int measure, int statistic, char *text, size_t text_bytes);
 KVS_MUST_CHECK kvs_status kvs_result_measure_check(const char *plot, int measure, int statistic, kvs_error *error);

@@ -42,8 +42,8 @@ static int take_numbers(proxy_page *page) {
         page->loss[i] = drawn ? loss : NAN;
         found += drawn;
     }
-    page->x = kvs_zero_axis_find(page->error, count);
-    page->y = kvs_zero_axis_find(page->loss, count);
+    page->x = kvs_zero_axis_find(page->error, count, 0);
+    page->y = kvs_zero_axis_find(page->loss, count, 1e-4 /* below is rounding */);
     return found;
 }
 

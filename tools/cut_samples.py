@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Cuts the sample traces that ship from longer ones (format version 1, traces/FORMAT.md).
+"""Cuts the sample traces that ship from longer ones (format version 1, traces/FORMAT.md), and copies a model and a text.
 
-usage: tools/cut_samples.py SOURCE_FOLDER OUTPUT_FOLDER
+usage: tools/cut_samples.py SHARED_FOLDER OUTPUT_FOLDER
 
 Keeps all layers and heads of one sequence, its first TOKENS tokens, and the queries at those positions, so positions
 and the rotary embedding stay as they were. 720 tokens hold 32 sinks, a window of 128 and 4 full pages of 128, with
 more to spare for smaller pages; the two files stay below 8 MB together.
 """
 import os
+import shutil
 import sys
 
 import h5py
@@ -42,9 +43,11 @@ def main():
         sys.exit(__doc__)
     for model in MODELS:
         path = os.path.join(sys.argv[2], model + ".h5")
-        with h5py.File(os.path.join(sys.argv[1], model + ".h5"), "r") as source, h5py.File(path, "w") as target:
+        with h5py.File(os.path.join(sys.argv[1], "traces", model + ".h5"), "r") as source, h5py.File(path, "w") as target:
             cut(source, target)
         print(path, os.path.getsize(path), "bytes")
+    shutil.copytree(os.path.join(sys.argv[1], "models", MODELS[0]), os.path.join(sys.argv[2], MODELS[0]))
+    shutil.copy(os.path.join(sys.argv[1], "corpus", "validation_tokens.h5"), sys.argv[2])
 
 
 if __name__ == "__main__":

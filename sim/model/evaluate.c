@@ -192,9 +192,11 @@ static kvs_status run_all(evaluator *e, kvs_evaluation *evaluation, kvs_error *e
     kvs_progress progress;
     kvs_progress_begin(&progress, "eval", "windows", evaluation->windows, e->options->quiet);
     kvs_status status = KVS_OK;
+    int64_t all = e->tokens->count / e->window;
     for (int i = 0; i < evaluation->windows && status == KVS_OK; i++) {
-        status = run_window(e, i, error);
-        if (status == KVS_OK) evaluation->logit_seconds += judge_window(e, i);
+        int index = (int)(i * all / evaluation->windows);
+        status = run_window(e, index, error);
+        if (status == KVS_OK) evaluation->logit_seconds += judge_window(e, index);
         kvs_progress_add(&progress, 1);
     }
     kvs_progress_end(&progress);

@@ -20,7 +20,7 @@ enum { KVS_EVAL_BINS = 16 };
 
 typedef struct kvs_eval_options {
     int window_tokens; /* a rest shorter than a window is left out */
-    int max_windows;   /* 0: all */
+    int max_windows;   /* that many at most, evenly spread over the text; 0: all */
     int prompt_tokens; /* of each window: exact within, quantized at once behind */
     uint64_t seed;
     int quiet;

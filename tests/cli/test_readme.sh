@@ -49,21 +49,24 @@ if [ -n "$have_gnuplot" ]; then
     passes 'sweep and plots run' run_block 3
     [ -s "$T/build/plots/frontier.svg" ] && [ -s "$T/build/kl/frontier.png" ]
     report $? 'and leave their pictures'
-    passes 'the demo runs' env B="$(dirname "$KVSCOPE")" DEMO="$T/demo" tools/demo.sh
+    case $B in
+    *asan*) skip 'the demo' 'too slow under a sanitizer' ;;
+    *) passes 'the demo runs' env B="$(dirname "$KVSCOPE")" DEMO="$T/demo" tools/demo.sh ;;
+    esac
 else
     skip 'the demo and the plots' 'needs gnuplot'
 fi
-if [ -n "$have_gnuplot" ] && [ -n "$PYTHON" ] && \
+if [ -s "$T/demo/frontier.svg" ] && [ -n "$PYTHON" ] && \
     [ "$(grep Produced plots/pictures/frontier.svg)" = "$(grep Produced "$T/demo/frontier.svg")" ]; then
     run "$PYTHON" - plots/pictures/frontier.svg "$T/demo/frontier.svg" <<'PYTHON'
 import re, sys
 number = re.compile(r'-?\d+\.?\d*')
 a, b = (open(path).read() for path in sys.argv[1:])
 assert number.sub('#', a) == number.sub('#', b), 'other text'
-far = [(x, y) for x, y in zip(number.findall(a), number.findall(b)) if abs(float(x) - float(y)) > 0.5]
+far = [(x, y) for x, y in zip(number.findall(a), number.findall(b)) if abs(float(x) - float(y)) > 3]
 assert not far, far[:5]
 PYTHON
-    report "$status" 'the picture is the one that the demo draws, to half a pixel'
+    report "$status" 'the picture is the one that the demo draws, to three pixels'
 else
     skip 'the picture is the one that the demo draws' 'needs python3 and the gnuplot that drew it'
 fi

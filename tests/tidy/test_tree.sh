@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.." || exit 1
 CC=${CC:-cc} CXX=${CXX:-c++}
 sources=$(git ls-files -co --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' | grep -v '^tests/')
 tests=$(git ls-files -co --exclude-standard 'tests/*.c' 'tests/*.h' 'tests/*.cpp' 'tests/*.cu')
-texts=$(git ls-files -co --exclude-standard | grep -Ev '\.(h5|png|svg|safetensors)$')
+texts=$(git ls-files -co --exclude-standard | grep -Ev '\.(h5|png|svg|safetensors)$|tokenizer\.json$')
 
 # empty NAME: passes when $T/.out, the list of offences, is empty
 empty() {
