@@ -106,7 +106,7 @@ kvs_status kvs_executor_launched(const kvs_executor *executor, int launch, const
 
 static kvs_status check_pages(const kvs_executor *executor, const char *kernel, const kvs_format *format, int64_t pages,
                               kvs_error *error) {
-    if (pages < 0 || pages > INT32_MAX / 4)
+    if (pages < 0 || pages > INT32_MAX / (format->shape.page_tokens / 4))
         return kvs_fail(error, KVS_USAGE, executor->name, kernel, "%lld pages are more than one launch takes",
                         (long long)pages);
     if (pages % format->shape.kv_heads != 0)
@@ -123,10 +123,12 @@ kvs_status kvs_executor_quantize(const kvs_executor *executor, int values, const
         return kvs_fail(error, KVS_USAGE, executor->name, kernel, "a full-precision layout holds no codes");
     if (args->rule.meta != KVS_META_BINARY16)
         return kvs_fail(error, KVS_USAGE, executor->name, kernel, "scales and zeros must be stored as binary16");
-    if (args->metric < KVS_METRIC_MAGNITUDE || args->metric > KVS_METRIC_RANDOM)
+    if (args->metric < KVS_METRIC_MAGNITUDE || args->metric > KVS_METRIC_GIVEN)
         return kvs_fail(error, KVS_USAGE, executor->name, kernel, "no kernel has this ranking metric");
     if (!values && args->metric == KVS_METRIC_RANDOM && args->places == NULL)
         return kvs_fail(error, KVS_USAGE, executor->name, kernel, "the random ranking needs the places of the pages");
+    if (!values && args->metric == KVS_METRIC_GIVEN && args->scores == NULL)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel, "a given ranking needs the scores of the pages");
     int launch =
         values ? executor->kernels->quantize_pack_v(args, stream) : executor->kernels->quantize_pack_k(args, stream);
     return kvs_executor_launched(executor, launch, kernel, error);
@@ -140,10 +142,18 @@ kvs_status kvs_executor_dequantize(const kvs_executor *executor, const kvs_dequa
 
 kvs_status kvs_executor_attend(const kvs_executor *executor, const kvs_attention_args *args, void *stream,
                                kvs_error *error) {
-    int full = args->format.keys == KVS_KEYS_FULL, kv_heads = args->format.shape.kv_heads;
+    const kvs_page_shape *shape = &args->format.shape;
+    int full = args->format.keys == KVS_KEYS_FULL, kv_heads = shape->kv_heads;
     const char *kernel = full ? "decode_attention_fp16" : "decode_attention";
     if (!full && args->format.keys != KVS_KEYS_FRAGMENT)
         return kvs_fail(error, KVS_USAGE, executor->name, kernel, "this layout is not supported; fragment is");
+    if ((shape->page_tokens & (shape->page_tokens - 1)) != 0)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel,
+                        "pages of %d tokens: only powers of two are supported", shape->page_tokens);
+    if (!full && (shape->key_group != shape->page_tokens || shape->value_group != shape->head_dim))
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel,
+                        "groups of %d tokens and %d channels: only whole pages and tokens are supported",
+                        shape->key_group, shape->value_group);
     if (args->sequences < 1 || args->sequences > 65535)
         return kvs_fail(error, KVS_USAGE, executor->name, kernel, "%d sequences are not in 1..65535", args->sequences);
     if (args->query_heads % kv_heads != 0 || args->query_heads / kv_heads < 1 || args->query_heads / kv_heads > 16)

@@ -15,8 +15,15 @@
 extern "C" {
 #endif
 
-/* Rankings that a kernel computes itself; the formulas are those of kernels/rankings/. */
-typedef enum kvs_metric { KVS_METRIC_MAGNITUDE, KVS_METRIC_VARIANCE, KVS_METRIC_RANGE, KVS_METRIC_RANDOM } kvs_metric;
+/* Rankings that a kernel computes itself (the formulas are those of kernels/rankings/), and scores given by the caller.
+ */
+typedef enum kvs_metric {
+    KVS_METRIC_MAGNITUDE,
+    KVS_METRIC_VARIANCE,
+    KVS_METRIC_RANGE,
+    KVS_METRIC_RANDOM,
+    KVS_METRIC_GIVEN,
+} kvs_metric;
 
 /* Page i of the input goes to head i % kv_heads of block blocks[i / kv_heads] (blocks NULL: i / kv_heads). */
 typedef struct kvs_quantize_args {
@@ -27,6 +34,7 @@ typedef struct kvs_quantize_args {
     const uint16_t *x; /* [pages][page_tokens][head_dim] binary16 */
     const int32_t *blocks;
     const kvs_page_place *places; /* [pages]; only for KVS_METRIC_RANDOM */
+    const float *scores;          /* [pages][head_dim]; only for KVS_METRIC_GIVEN; not NaN */
     uint8_t *tensors[2];
 } kvs_quantize_args;
 

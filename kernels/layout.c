@@ -14,19 +14,33 @@ static int is_width(int bits) {
     return bits == 2 || bits == 4 || bits == 8;
 }
 
+/* A lane of the kernels has 8 channels or 4 tokens 8 apart: groups are made of those. */
+static kvs_status check_groups(const kvs_layout *layout, const kvs_page_shape *s, kvs_error *error) {
+    if (s->key_group != s->page_tokens &&
+        (s->key_group < 32 || s->key_group % 32 != 0 || s->page_tokens % s->key_group != 0))
+        return kvs_fail(error, KVS_USAGE, layout->name, "group",
+                        "%d tokens are neither the page of %d nor a multiple of 32 that divides it", s->key_group,
+                        s->page_tokens);
+    if (s->value_group != s->head_dim &&
+        ((s->value_group != 32 && s->value_group != 64 && s->value_group != 128) || s->head_dim % s->value_group != 0))
+        return kvs_fail(error, KVS_USAGE, layout->name, "v_group",
+                        "%d channels are neither head_dim %d nor 32, 64 or 128 that divide it", s->value_group,
+                        s->head_dim);
+    return KVS_OK;
+}
+
 kvs_status kvs_format_make(const kvs_layout *layout, const kvs_page_shape *shape, kvs_format *format,
                            kvs_error *error) {
-    const kvs_page_shape s = *shape;
+    kvs_page_shape s = *shape;
+    if (s.key_group == 0) s.key_group = s.page_tokens;
+    if (s.value_group == 0) s.value_group = s.head_dim;
     if (layout->arrange == NULL)
         return kvs_fail(error, KVS_USAGE, layout->name, NULL, "no kernel stores this layout; only its size is known");
     if (s.head_dim != 64 && s.head_dim != 96 && s.head_dim != 128 && s.head_dim != 256)
         return kvs_fail(error, KVS_USAGE, layout->name, "head_dim", "%d is none of 64, 96, 128, 256", s.head_dim);
-    if (s.page_tokens < 16 || s.page_tokens > KVS_MAX_PAGE_TOKENS || (s.page_tokens & (s.page_tokens - 1)) != 0)
-        return kvs_fail(error, KVS_USAGE, layout->name, "page", "%d tokens are none of 16, 32, 64, 128, 256",
-                        s.page_tokens);
-    if (s.page_tokens < layout->min_page_tokens)
-        return kvs_fail(error, KVS_USAGE, layout->name, "page", "%d tokens are fewer than the %d this layout needs",
-                        s.page_tokens, layout->min_page_tokens);
+    if (s.page_tokens < 16 || s.page_tokens > KVS_MAX_PAGE_TOKENS || s.page_tokens % layout->min_page_tokens != 0)
+        return kvs_fail(error, KVS_USAGE, layout->name, "page", "%d tokens are no multiple of %d in 16..%d",
+                        s.page_tokens, layout->min_page_tokens, KVS_MAX_PAGE_TOKENS);
     if (s.kv_heads < 1 || s.kv_heads > 4096)
         return kvs_fail(error, KVS_USAGE, layout->name, "kv_heads", "%d is not in 1..4096", s.kv_heads);
     if (!is_width(s.bits) || !is_width(s.boost_bits) || !is_width(s.value_bits))
@@ -38,6 +52,7 @@ kvs_status kvs_format_make(const kvs_layout *layout, const kvs_page_shape *shape
     if (s.boost_channels < 0 || s.boost_channels > s.head_dim)
         return kvs_fail(error, KVS_USAGE, layout->name, "boost", "%d channels are not in 0..%d", s.boost_channels,
                         s.head_dim);
+    KVS_TRY(check_groups(layout, &s, error));
     memset(format, 0, sizeof *format);
     format->shape = s;
     if (s.boost_bits == s.bits) format->shape.boost_channels = 0;
@@ -121,8 +136,10 @@ void kvs_pack_keys(const kvs_format *format, int head, const kvs_page *page, uin
                                code >> place.part[i].shift & ((1u << place.part[i].width) - 1u));
         }
         int row = kvs_meta_row(format, d, channels[d]);
-        put(bytes, &format->key_scale, 0, row, page->scales[d]);
-        put(bytes, &format->key_zero, 0, row, page->zeros[d]);
+        for (int g = 0; g < kvs_key_groups(&format->shape); g++) {
+            put(bytes, &format->key_scale, g, row, page->scales[g * head_dim + d]);
+            put(bytes, &format->key_zero, g, row, page->zeros[g * head_dim + d]);
+        }
     }
     if (format->index != KVS_INDEX_NONE) put_index(format, channels, bytes.tensor[0] + format->index_byte);
 }
@@ -142,32 +159,38 @@ void kvs_unpack_keys(const kvs_format *format, int head, const uint8_t *const te
             page->codes[(size_t)t * (size_t)head_dim + (size_t)d] = (uint8_t)code;
         }
         int row = kvs_meta_row(format, d, channels[d]);
-        page->scales[d] = get(bytes, &format->key_scale, 0, row);
-        page->zeros[d] = get(bytes, &format->key_zero, 0, row);
+        for (int g = 0; g < kvs_key_groups(&format->shape); g++) {
+            page->scales[g * head_dim + d] = get(bytes, &format->key_scale, g, row);
+            page->zeros[g * head_dim + d] = get(bytes, &format->key_zero, g, row);
+        }
     }
 }
 
 void kvs_pack_values(const kvs_format *format, int head, const kvs_page *page, uint8_t *const tensors[2]) {
-    int head_dim = format->shape.head_dim;
+    int head_dim = format->shape.head_dim, groups = kvs_value_groups(&format->shape);
     head_bytes bytes = head_of(format, head, (const uint8_t *const *)tensors);
     for (int t = 0; t < format->shape.page_tokens; t++) {
         for (int d = 0; d < head_dim; d++)
             kvs_write_bits(bytes.tensor[0], kvs_field_bit(&format->value, t, d), format->value.width,
                            page->codes[(size_t)t * (size_t)head_dim + (size_t)d]);
-        put(bytes, &format->value_scale, t, 0, page->scales[t]);
-        put(bytes, &format->value_zero, t, 0, page->zeros[t]);
+        for (int g = 0; g < groups; g++) {
+            put(bytes, &format->value_scale, t, g, page->scales[t * groups + g]);
+            put(bytes, &format->value_zero, t, g, page->zeros[t * groups + g]);
+        }
     }
 }
 
 void kvs_unpack_values(const kvs_format *format, int head, const uint8_t *const tensors[2], kvs_page *page) {
-    int head_dim = format->shape.head_dim;
+    int head_dim = format->shape.head_dim, groups = kvs_value_groups(&format->shape);
     head_bytes bytes = head_of(format, head, tensors);
     for (int t = 0; t < format->shape.page_tokens; t++) {
         for (int d = 0; d < head_dim; d++)
             page->codes[(size_t)t * (size_t)head_dim + (size_t)d] =
                 (uint8_t)kvs_read_bits(bytes.tensor[0], kvs_field_bit(&format->value, t, d), format->value.width);
-        page->scales[t] = get(bytes, &format->value_scale, t, 0);
-        page->zeros[t] = get(bytes, &format->value_zero, t, 0);
+        for (int g = 0; g < groups; g++) {
+            page->scales[t * groups + g] = get(bytes, &format->value_scale, t, g);
+            page->zeros[t * groups + g] = get(bytes, &format->value_zero, t, g);
+        }
     }
 }
 

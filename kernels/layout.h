@@ -9,8 +9,9 @@
  *     tensor x + n * block_bytes[x] + h * head_bytes[x] + bit / 8, bit % 8 counted from the low end.
  * Words are little-endian, so a code never changes its bits with the width it is read at.
  *
- * Keys: a channel has bits-wide codes, or boost_bits where it is boosted; scale and zero per channel.
- * Values: value_bits-wide codes; scale and zero per token. Scales and zeros are binary16. */
+ * Keys: a channel has bits-wide codes, or boost_bits where it is boosted; scale and zero per channel and group of
+ * tokens. Values: value_bits-wide codes; scale and zero per token and group of channels. Both are binary16. A scheme
+ * that quantizes keys per token stores them as values. */
 #ifndef KVS_KERNELS_LAYOUT_H
 #define KVS_KERNELS_LAYOUT_H
 
@@ -28,11 +29,14 @@ enum { KVS_MAX_PAGE_TOKENS = 256, KVS_MAX_PARTS = 4, KVS_MAX_SECTIONS = 9 };
 
 typedef struct kvs_page_shape {
     int head_dim;    /* 64, 96, 128 or 256 */
-    int page_tokens; /* 16, 32, 64, 128 or 256 */
+    int page_tokens; /* 16..256, a multiple of 16 and of what the layout asks for */
     int kv_heads;
     int bits, boost_bits; /* 2, 4 or 8; boost_bits >= bits */
     int boost_channels;   /* 0..head_dim */
     int value_bits;       /* 2, 4 or 8 */
+    int key_group;        /* tokens of a channel that share scale and zero: the page (or 0), or a multiple of 32 that
+                           * divides it */
+    int value_group;      /* channels of a token that do: head_dim (or 0), or 32, 64 or 128 where that divides it */
 } kvs_page_shape;
 
 /* Positions of one kind of thing: base + the strides of the bits set in token and row. All in bits. A row is a channel,
@@ -71,17 +75,19 @@ typedef struct kvs_section {
 } kvs_section;
 
 typedef struct kvs_format {
-    kvs_page_shape shape; /* boost_channels is 0 where boost_bits equals bits */
+    kvs_page_shape shape; /* boost_channels is 0 where boost_bits equals bits; groups are never 0 */
     kvs_key_form keys;
     kvs_index_form index;
     int sorted; /* rows are channels in the order of kvs_order_channels; otherwise row = channel */
     kvs_layout_field key,
         key_more; /* codes: all, or the low plane, or those at `bits`; and the further planes or boosted ones */
-    kvs_layout_field key_scale, key_zero, value, value_scale, value_zero;
-    uint32_t plane_bits;         /* from one further plane to the next */
-    uint32_t boosted_extra_bits; /* scattered: what a boosted channel takes more than the others */
-    int wide_rows;               /* fragment: rows below this are stored at boost_bits */
-    uint32_t index_byte;         /* of tensor 0 */
+    kvs_layout_field value;
+    kvs_layout_field key_scale, key_zero;     /* their "token" is a group of tokens */
+    kvs_layout_field value_scale, value_zero; /* their "row" is a group of channels */
+    uint32_t plane_bits;                      /* from one further plane to the next */
+    uint32_t boosted_extra_bits;              /* scattered: what a boosted channel takes more than the others */
+    int wide_rows;                            /* fragment: rows below this are stored at boost_bits */
+    uint32_t index_byte;                      /* of tensor 0 */
     int tensors;
     uint32_t head_bytes[2], block_bytes[2]; /* all multiples of 16 */
     kvs_bits page_bits;                     /* of one head's page; residual is 0 */
@@ -145,6 +151,15 @@ KVS_HD kvs_place kvs_key_place(const kvs_format *format, int token, int channel,
     return place;
 }
 
+/* Groups of a page's keys along a channel, and of a token's values. */
+KVS_HD int kvs_key_groups(const kvs_page_shape *shape) {
+    return shape->page_tokens / shape->key_group;
+}
+
+KVS_HD int kvs_value_groups(const kvs_page_shape *shape) {
+    return shape->head_dim / shape->value_group;
+}
+
 /* The row of a channel in key_scale and key_zero. */
 KVS_HD int kvs_meta_row(const kvs_format *format, int channel, kvs_channel_place at) {
     return format->sorted ? at.row : channel;
@@ -173,7 +188,7 @@ KVS_HD void kvs_write_bits(uint8_t *bytes, uint32_t bit, int width, uint32_t val
 
 typedef struct kvs_layout {
     const char *name, *summary;
-    int min_page_tokens;
+    int min_page_tokens; /* a page has a multiple of this */
     /* Fills format for format->shape, which has been checked; everything else is zero. NULL: no kernel stores it. */
     void (*arrange)(kvs_format *format);
 } kvs_layout;
@@ -194,8 +209,9 @@ KVS_MUST_CHECK kvs_status kvs_format_make(const kvs_layout *layout, const kvs_pa
  * kind ascending. */
 void kvs_order_channels(const kvs_format *format, const uint8_t *ranks, kvs_channel_place *channels);
 
-/* One page of one head, as a codec gives it (kvs_coded): codes [page_tokens][head_dim], scales and zeros [head_dim] for
- * keys, [page_tokens] for values; exactly representable in binary16. */
+/* One page of one head, as a codec gives it (kvs_coded): codes [page_tokens][head_dim], scales and zeros
+ * [groups of tokens][head_dim] for keys, [page_tokens][groups of channels] for values; exactly representable in
+ * binary16. */
 typedef struct kvs_page {
     uint8_t *codes, *ranks; /* ranks: keys only */
     float *scales, *zeros;

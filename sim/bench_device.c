@@ -110,7 +110,7 @@ static kvs_status new_pool(run *r, size_t bytes, kvs_error *error) {
 
 static kvs_format format_of(const run *r, const char *layout) {
     const kvs_device_bench *b = r->bench;
-    kvs_page_shape shape = {b->head_dim, b->page_tokens, b->kv_heads, 2, 4, b->boost_channels, 2};
+    kvs_page_shape shape = {b->head_dim, b->page_tokens, b->kv_heads, 2, 4, b->boost_channels, 2, 0, 0};
     kvs_format format;
     if (kvs_format_make(kvs_layout_find(layout), &shape, &format, NULL) != KVS_OK) format = (kvs_format){.tensors = 0};
     return format;

@@ -44,8 +44,12 @@ KVS_KERNEL(THREADS, 4) dequantize_keys(const kvs_dequantize_args args) {
     for (int channel = (int)threadIdx.x; channel < head_dim; channel += THREADS) {
         kvs_channel_place at = find_channel(format, page, channel);
         int row = kvs_meta_row(&format, channel, at);
-        float scale = load_half(meta, format.key_scale, 0, row), zero = load_half(meta, format.key_zero, 0, row);
+        float scale = 0.0f, zero = 0.0f;
         for (int t = 0; t < tokens; t++) {
+            if (t % format.shape.key_group == 0) {
+                scale = load_half(meta, format.key_scale, t / format.shape.key_group, row);
+                zero = load_half(meta, format.key_zero, t / format.shape.key_group, row);
+            }
             kvs_place place = kvs_key_place(&format, t, channel, at);
             uint32_t code = 0;
             for (int i = 0; i < place.parts; i++)
@@ -63,8 +67,10 @@ KVS_KERNEL(THREADS, 4) dequantize_values(const kvs_dequantize_args args) {
     if (format.value_scale.tensor) meta = kvs_head_page(format, (uint8_t *)args.tensors[1], args.blocks, blockIdx.x, 1);
     int head_dim = format.shape.head_dim, tokens = format.shape.page_tokens;
     for (int t = 0; t < tokens; t++) {
-        float scale = load_half(meta, format.value_scale, t, 0), zero = load_half(meta, format.value_zero, t, 0);
         for (int channel = (int)threadIdx.x; channel < head_dim; channel += THREADS) {
+            int group = channel / format.shape.value_group;
+            float scale = load_half(meta, format.value_scale, t, group);
+            float zero = load_half(meta, format.value_zero, t, group);
             uint32_t code = load_bits(page, kvs_field_bit(&format.value, t, channel), format.value.width);
             float value = kvs_affine_value((float)code, scale, zero);
             kvs_st_global(args.y + ((int64_t)blockIdx.x * tokens + t) * head_dim + channel, kvs_float_to_half(value));

@@ -1,55 +1,64 @@
 /* encode.cuh: codes of kernels/affine.h without a division each, and what the quantizing kernels share.
  *
- * x / divisor - minimum / divisor comes as one multiply-add. Its distance from what the definition rounds is below
- * `slack` of kvs_encoder_of, so both give the same code unless they are that near to a half; there, the definition
- * itself is evaluated. */
+ * (x - minimum) / divisor + 1/2 comes as one multiply-add, x * inverse + offset, in fixed point: offset holds 2^7 (2^8
+ * for codes of 8 bits), so that the result lies in [2^7, 2^8) and its bits are the code in byte 2 and 16 bits of
+ * fraction below (for 8 bits, one place lower). Offset also holds half a `window`, more than the result can be away
+ * from what the definition rounds: the code is right unless the fraction is below the window; there the definition
+ * itself is evaluated. The window covers, in units of 2^-16 of a code: 2 * (1/2 or 1: the result's last place, 1/2 or
+ * 1: offset's, 1/2: the definition's sum with 1/2) 2 * 2^16 * 2^-23 (|offset| + 2 levels + 2): the reciprocal, and the
+ * definition's difference and quotient. */
 #ifndef KVS_KERNELS_CUDA_ENCODE_CUH
 #define KVS_KERNELS_CUDA_ENCODE_CUH
 
 #include "kernels/kernels.h"
 #include "kernels/simt/simt.h"
 
-#define KVS_ROUND_MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds to a whole number in the low bits */
-
-/* What a group's codes are computed with. `limit`: how far from a whole number a result may be trusted. */
-struct alignas(16) kvs_encoder {
-    float offset, inverse, limit, levels;
+/* What a group's codes are computed with. window 2^16: always by the definition. */
+struct kvs_encoder {
+    float offset, inverse;
+    uint32_t window;
 };
 
-KVS_DEVICE kvs_encoder kvs_encoder_of(kvs_affine_group group, float levels) {
+struct kvs_exact {
+    kvs_affine_group group;
+    float levels;
+};
+
+/* No clamp is needed where the largest element's steps stay below levels + 1/4: always, but for a stored scale that is
+ * a subnormal binary16, which may be half of what it stands for. wide: some codes of the format have 8 bits. */
+KVS_DEVICE kvs_encoder kvs_encoder_of(kvs_affine_group group, float maximum, float levels, bool wide) {
     float inverse = group.divisor > 0.0f ? kvs_reciprocal(group.divisor) : 0.0f, offset = -group.minimum * inverse;
-    float slack = 1e-6f * (levels + 1.0f) + 1e-6f * fabsf(offset);
-    kvs_encoder encoder = {offset, inverse, 0.5f - slack, levels};
+    float half = (wide ? 4.0f : 1.25f) + 0.01f * (fabsf(offset) + 2.0f * levels + 2.0f);
+    bool fits = half < 16384.0f && kvs_fma(maximum, inverse, offset) < levels + 0.25f;
+    half = fits ? floorf(half) + 1.0f : 0.0f;
+    kvs_encoder encoder;
+    encoder.offset = offset + ((wide ? 256.5f : 128.5f) + half * (1.0f / 65536.0f));
+    encoder.inverse = inverse;
+    encoder.window = fits ? 2 * (uint32_t)half : 65536;
     return encoder;
 }
 
-/* The codes of count values, each in the low byte of a word; what is above it means nothing. exact() gives the group.
- */
-template <int count, class Exact>
-KVS_DEVICE void kvs_encode(kvs_rounding rounding, kvs_encoder e, const float (&x)[count], uint32_t (&codes)[count],
-                           Exact exact) {
-    float worst = 0.0f;
+/* Codes of four elements as the bytes of a word. exact() gives the group and its levels. */
+template <class Exact>
+KVS_DEVICE uint32_t kvs_encode(kvs_rounding rounding, kvs_encoder e, bool wide, const float (&x)[4], Exact exact) {
+    uint32_t fixed[4];
 #pragma unroll
-    for (int i = 0; i < count; i++) {
-        float steps = fminf(kvs_fma(x[i], e.inverse, e.offset), e.levels);
-        float shifted = steps + KVS_ROUND_MAGIC;
-        worst = fmaxf(worst, fabsf(steps - (shifted - KVS_ROUND_MAGIC)));
-        codes[i] = kvs_bit_cast<uint32_t>(shifted);
-    }
-    if (!(worst <= e.limit)) {
-        kvs_affine_group group = exact();
+    for (int i = 0; i < 4; i++) fixed[i] = kvs_bit_cast<uint32_t>(kvs_fma(x[i], e.inverse, e.offset));
+    if (wide) {
 #pragma unroll
-        for (int i = 0; i < count; i++) codes[i] = (uint32_t)kvs_affine_code(rounding, group, x[i], e.levels);
+        for (int i = 0; i < 4; i++) fixed[i] *= 2;
     }
-}
-
-/* The low bytes of two words, and of four. */
-KVS_DEVICE uint32_t kvs_two_bytes(uint32_t a, uint32_t b) {
-    return kvs_byte_perm(a, b, 0x0040);
-}
-
-KVS_DEVICE uint32_t kvs_four_bytes(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-    return kvs_byte_perm(kvs_two_bytes(a, b), kvs_two_bytes(c, d), 0x5410);
+    uint32_t fractions =
+        kvs_pair_min_unsigned(kvs_byte_perm(fixed[0], fixed[1], 0x5410), kvs_byte_perm(fixed[2], fixed[3], 0x5410));
+    uint32_t codes =
+        kvs_byte_perm(kvs_byte_perm(fixed[0], fixed[1], 0x0062), kvs_byte_perm(fixed[2], fixed[3], 0x0062), 0x5410);
+    if ((fractions & 0xffffu) < e.window || fractions >> 16 < e.window) {
+        kvs_exact of = exact();
+        codes = 0;
+#pragma unroll
+        for (int i = 0; i < 4; i++) codes |= (uint32_t)kvs_affine_code(rounding, of.group, x[i], of.levels) << 8 * i;
+    }
+    return codes;
 }
 
 /* Channel c of 8 consecutive ones. */
@@ -71,23 +80,10 @@ KVS_DEVICE uint8_t *kvs_head_page(const kvs_format &format, uint8_t *tensor, con
     return tensor + block * format.block_bytes[which] + (int64_t)head * format.head_bytes[which];
 }
 
-KVS_DEVICE void kvs_put_half(uint8_t *page, const kvs_layout_field &field, int token, int row, float value) {
-    uint16_t half = (uint16_t)kvs_pair_of(value, 0.0f);
-    kvs_st_global((uint16_t *)(page + kvs_field_bit(&field, token, row) / 8), half);
-}
-
 /* Where word `word` of a lane lies in a step of `words` words a lane (kernels/layouts/fragment.c). Bytes. */
 KVS_DEVICE uint32_t kvs_fragment_word(uint32_t words, uint32_t lane, uint32_t word) {
     uint32_t shift = words % 4 == 0 ? 2 : words % 2 == 0 ? 1 : 0; /* of words that stand together */
     return (word >> shift << shift) * 128 + (lane << shift) * 4 + (word & ((1u << shift) - 1u)) * 4;
-}
-
-/* Four codes of one byte each, squeezed together. */
-KVS_DEVICE uint32_t kvs_squeeze(uint32_t bytes, int width) {
-    if (width == 2) return bytes * 0x01041040u >> 24;
-    if (width == 8) return bytes;
-    bytes = (bytes | bytes >> 4) & 0x00ff00ffu;
-    return (bytes | bytes >> 8) & 0xffffu;
 }
 
 #endif

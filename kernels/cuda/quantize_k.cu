@@ -1,162 +1,52 @@
 /* quantize_k.cu: keys: channel scores, choice of the boosted channels, scales and zeros, codes, packing. A block has
- * one page, which it copies once into shared memory.
+ * one page, which it copies once into shared memory; thread d is responsible for channel d.
  *
  * Eight lanes share 8 channels; lane r of them has the tokens r, r + 8, ... That is what the scores' tree of sums asks
  * for (kernels/ranking.h): its first levels add tokens that differ in high bits, all of one lane; the last three add
- * over lanes. There each lane keeps half of its channels, so that in the end thread d has channel d. */
+ * over lanes. There each lane keeps half of its channels, so that in the end thread d has channel d.
+ *
+ * Codes go where the keys were, a byte each (pack_k.cuh), so that a page needs no second place in shared memory. */
 #include "core/random.h"
-#include "kernels/cuda/encode.cuh"
+#include "kernels/cuda/key_scores.cuh"
+#include "kernels/cuda/pack_k.cuh"
 
 namespace {
 
-enum { RESIDUES = 8 };
-
-/* Shared memory, in this order. */
-struct layout_of_shared {
-    kvs_encoder *encoders; /* [head_dim] */
-    kvs_u32x2 *exact;      /* [head_dim]: minimum and divisor */
-    float *scores;         /* [head_dim]; means before */
-    uint16_t *rows;        /* [head_dim]: fragment: the row of a channel; else the channel of a row further on */
-    uint32_t *counts;      /* [8]: boosted channels of each warp */
-    unsigned char *keys;   /* [tokens][head_dim] binary16; 16 bytes between rows spread them over the banks */
-    unsigned char *codes;
-    int pitch; /* of keys, in bytes */
+/* Shared memory behind the keys, per channel. */
+struct channels_of_block {
+    kvs_u32x4 *exact;    /* minimum, divisor, levels */
+    kvs_u32x2 *encoders; /* offset, inverse */
+    int *scores;         /* in the order of scores; the variance's means before */
+    uint8_t *order;      /* the channel of a row: of all rows in sorted layouts, else of the further planes */
+    uint32_t *counts;    /* [8]: boosted channels of each warp */
 };
 
-KVS_DEVICE layout_of_shared shared_of(const kvs_page_shape &shape) {
-    layout_of_shared s;
-    unsigned char *at = KVS_SHARED;
-    int head_dim = shape.head_dim;
-    s.encoders = (kvs_encoder *)at;
-    s.exact = (kvs_u32x2 *)(at + 16 * head_dim);
-    s.scores = (float *)(at + 24 * head_dim);
-    s.rows = (uint16_t *)(at + 28 * head_dim);
-    s.counts = (uint32_t *)(at + 30 * head_dim);
-    s.keys = at + 30 * head_dim + 32;
-    s.pitch = 2 * head_dim + 16;
-    s.codes = s.keys + shape.page_tokens * s.pitch;
+enum { BYTES_PER_CHANNEL = 16 + 8 + 4 + 1, BYTES_OF_COUNTS = 32 };
+
+KVS_DEVICE channels_of_block channels_behind(unsigned char *at, int head_dim) {
+    channels_of_block s;
+    s.exact = (kvs_u32x4 *)at;
+    s.encoders = (kvs_u32x2 *)(at + 16 * head_dim);
+    s.scores = (int *)(at + 24 * head_dim);
+    s.order = at + 28 * head_dim;
+    s.counts = (uint32_t *)(at + 29 * head_dim);
     return s;
 }
 
-size_t bytes_before_codes(const kvs_page_shape &shape) {
-    return (size_t)(shape.head_dim * 30 + 32 + shape.page_tokens * (2 * shape.head_dim + 16));
-}
-
-KVS_DEVICE void fetch_page(const kvs_page_shape &shape, const uint16_t *source, layout_of_shared s) {
-    int chunks = shape.head_dim / 8;
-    for (int i = (int)threadIdx.x; i < shape.page_tokens * chunks; i += (int)blockDim.x) {
+KVS_DEVICE void fetch_page(const kvs_keys &keys, const uint16_t *source, int tokens) {
+    int chunks = keys.head_dim / 8;
+    for (int i = (int)threadIdx.x; i < tokens * chunks; i += keys.head_dim) {
         int token = i / chunks, chunk = i - token * chunks;
-        kvs_cp_async16(s.keys + token * s.pitch + chunk * 16, source + (int64_t)i * 8);
+        kvs_cp_async16(keys.bytes + kvs_key_cell(keys, token, chunk), source + (int64_t)i * 8);
     }
     kvs_cp_async_commit();
     kvs_cp_async_wait<0>();
 }
 
-/* This thread's first token, at its 8 channels; the next one lies 8 rows on. */
-KVS_DEVICE const kvs_u32x4 *my_keys(layout_of_shared s, int k) {
-    int channel = (int)threadIdx.x;
-    return (const kvs_u32x4 *)(s.keys + (channel % RESIDUES + RESIDUES * k) * s.pitch + channel / RESIDUES * 16);
-}
-
-/* --- sums and extremes over the tokens of a channel ----------------------------------------------------------------
+/* --- which channels are boosted ------------------------------------------------------------------------------------
  */
 
-/* Thread r of 8 starts with its share of 8 channels and ends with the whole of channel r. */
-KVS_DEVICE float scatter_sum(float (&share)[8], int r) {
-#pragma unroll
-    for (int half = 4; half > 0; half /= 2) {
-        bool upper = (r & half) != 0;
-#pragma unroll
-        for (int c = 0; c < half; c++) {
-            float kept = upper ? share[c + half] : share[c], sent = upper ? share[c] : share[c + half];
-            share[c] = kept + kvs_shfl_xor(sent, half);
-        }
-    }
-    return share[0];
-}
-
-template <bool maximum> KVS_DEVICE float scatter_extreme(uint32_t (&pairs)[4], int r) {
-#pragma unroll
-    for (int half = 2; half > 0; half /= 2) {
-        bool upper = (r & 2 * half) != 0;
-#pragma unroll
-        for (int c = 0; c < half; c++) {
-            uint32_t kept = upper ? pairs[c + half] : pairs[c], sent = upper ? pairs[c] : pairs[c + half];
-            uint32_t other = kvs_shfl_xor(sent, 2 * half);
-            pairs[c] = maximum ? kvs_pair_max(kept, other) : kvs_pair_min(kept, other);
-        }
-    }
-    uint32_t other = kvs_shfl_xor(pairs[0], 1);
-    uint32_t both = maximum ? kvs_pair_max(pairs[0], other) : kvs_pair_min(pairs[0], other);
-    return r & 1 ? kvs_pair_high(both) : kvs_pair_low(both);
-}
-
-template <int count> KVS_DEVICE void extremes_of(layout_of_shared s, int r, float &minimum, float &maximum) {
-    uint32_t low[4], high[4];
-    kvs_u32x4 x = kvs_ld_shared(my_keys(s, 0));
-#pragma unroll
-    for (int p = 0; p < 4; p++) low[p] = high[p] = kvs_pair_at(x, p);
-    for (int k = 1; k < count; k++) {
-        x = kvs_ld_shared(my_keys(s, k));
-#pragma unroll
-        for (int p = 0; p < 4; p++) {
-            low[p] = kvs_pair_min(low[p], kvs_pair_at(x, p));
-            high[p] = kvs_pair_max(high[p], kvs_pair_at(x, p));
-        }
-    }
-    minimum = scatter_extreme<false>(low, r);
-    maximum = scatter_extreme<true>(high, r);
-}
-
-enum term { ABSOLUTE, PLAIN, SQUARED };
-
-/* The first levels of the tree of sums: over this thread's tokens first, first + step, ... */
-template <term what, int first, int step, int count>
-KVS_DEVICE void local_tree(layout_of_shared s, const float (&means)[8], float (&sums)[8]) {
-    if constexpr (step < count) {
-        float others[8];
-        local_tree<what, first, 2 * step, count>(s, means, sums);
-        local_tree<what, first + step, 2 * step, count>(s, means, others);
-#pragma unroll
-        for (int c = 0; c < 8; c++) sums[c] += others[c];
-    } else {
-        kvs_u32x4 x = kvs_ld_shared(my_keys(s, first));
-#pragma unroll
-        for (int c = 0; c < 8; c++) {
-            float value = kvs_element(x, c), deviation = value - means[c];
-            sums[c] = what == ABSOLUTE ? fabsf(value) : what == PLAIN ? value : deviation * deviation;
-        }
-    }
-}
-
-template <int count> KVS_DEVICE float sum_magnitudes(layout_of_shared s, int r) {
-    float sums[8], none[8] = {};
-    local_tree<ABSOLUTE, 0, 1, count>(s, none, sums);
-    return scatter_sum(sums, r);
-}
-
-/* Two passes, as the definition has them; means go around through shared memory. */
-template <int count> KVS_DEVICE float sum_squared_deviations(layout_of_shared s, int r, float tokens) {
-    float sums[8], means[8] = {};
-    local_tree<PLAIN, 0, 1, count>(s, means, sums);
-    float mean = scatter_sum(sums, r) / tokens;
-    kvs_st_shared(s.scores + threadIdx.x, mean);
-    kvs_syncwarp();
-#pragma unroll
-    for (int c = 0; c < 8; c++) means[c] = kvs_ld_shared(s.scores + threadIdx.x / 8 * 8 + c);
-    local_tree<SQUARED, 0, 1, count>(s, means, sums);
-    kvs_syncwarp();
-    return scatter_sum(sums, r);
-}
-
-template <int count>
-KVS_DEVICE float score_of(const kvs_quantize_args &args, layout_of_shared s, float minimum, float maximum) {
-    int r = (int)threadIdx.x % RESIDUES;
-    float tokens = (float)(count * RESIDUES);
-    if (args.metric == KVS_METRIC_MAGNITUDE) return sum_magnitudes<count>(s, r) / tokens;
-    if (args.metric == KVS_METRIC_RANGE) return maximum - minimum;
-    if (args.metric == KVS_METRIC_VARIANCE) return sum_squared_deviations<count>(s, r, tokens) / tokens;
-    const kvs_page_place *place = args.places + blockIdx.x;
+KVS_DEVICE float random_score(const kvs_page_place *place) {
     uint64_t key = kvs_ld_global_nc(&place->seed);
     key = kvs_random_key(key, (uint64_t)kvs_ld_global_nc(&place->sequence));
     key = kvs_random_key(key, (uint64_t)kvs_ld_global_nc(&place->layer));
@@ -165,58 +55,55 @@ KVS_DEVICE float score_of(const kvs_quantize_args &args, layout_of_shared s, flo
     return kvs_random_unit(key, threadIdx.x);
 }
 
-/* --- which channels are boosted ------------------------------------------------------------------------------------
- */
-
-/* How many of channels [first, end) come before this one: a higher score, or the same and a lower channel. Scores are
- * not negative, so that their bits are in their order; `below` is the largest key that does not come before. */
-KVS_DEVICE int count_before(const int *keys, int first, int end, int below) {
-    int count = 0;
-#pragma unroll 4
-    for (int e = first; e < end; e += 4) {
-        kvs_u32x4 four = kvs_ld_shared((const kvs_u32x4 *)(keys + e));
-        count += (int)four.x > below;
-        count += (int)four.y > below;
-        count += (int)four.z > below;
-        count += (int)four.w > below;
+template <int count> KVS_DEVICE float score_of(const kvs_quantize_args &args, const kvs_keys &keys, float *means) {
+    float tokens = (float)(keys.live * KVS_RESIDUES);
+    switch (args.metric) {
+    case KVS_METRIC_MAGNITUDE:
+        return kvs_sum_magnitudes<count>(keys) / tokens;
+    case KVS_METRIC_VARIANCE:
+        return kvs_sum_squared_deviations<count>(keys, tokens, means) / tokens;
+    case KVS_METRIC_RANGE: {
+        kvs_extremes e = kvs_extremes_of(keys, 0, keys.live);
+        return e.maximum - e.minimum;
     }
-    return count;
+    case KVS_METRIC_RANDOM:
+        return random_score(args.places + blockIdx.x);
+    default:
+        return kvs_ld_global_nc(args.scores + (int64_t)blockIdx.x * keys.head_dim + threadIdx.x);
+    }
 }
 
-KVS_DEVICE int rank_of(const float *scores, int head_dim, float score) {
-    const int *keys = (const int *)scores;
-    int channel = (int)threadIdx.x, key = kvs_bit_cast<int>(score), own = channel / 32 * 32, rank = 0;
-    for (int e = own; e < own + 32; e++) rank += kvs_ld_shared(keys + e) > (e < channel ? key - 1 : key);
-    return rank + count_before(keys, 0, own, key - 1) + count_before(keys, own + 32, head_dim, key);
-}
-
-/* The place of this thread's channel. Every thread of the block calls it. */
-KVS_DEVICE kvs_channel_place choose(const kvs_format &format, layout_of_shared s, float score) {
-    int channel = (int)threadIdx.x, head_dim = format.shape.head_dim, count = format.shape.boost_channels;
-    if (count == 0 || count == head_dim) {
-        kvs_channel_place all = {count != 0, channel, count != 0 ? channel : 0};
-        if (!format.sorted && count == 0) all.row = 0;
-        return all;
-    }
-    kvs_st_shared(s.scores + channel, score);
-    kvs_syncthreads();
-    int rank = rank_of(s.scores, head_dim, score), boosted = rank < count;
+/* The place of this thread's channel, given its rank. Every thread of the block calls it. */
+KVS_DEVICE kvs_channel_place place_of(const kvs_format &format, uint32_t *counts, int rank) {
+    int channel = (int)threadIdx.x, count = format.shape.boost_channels, boosted = rank < count;
     uint32_t warp_boosted = kvs_ballot(boosted);
-    if (channel % 32 == 0) kvs_st_shared(s.counts + channel / 32, (uint32_t)kvs_popcount(warp_boosted));
+    if (channel % 32 == 0) kvs_st_shared(counts + channel / 32, (uint32_t)kvs_popcount(warp_boosted));
     kvs_syncthreads();
     int before = kvs_popcount(warp_boosted & ((1u << channel % 32) - 1u));
-    for (int w = 0; w < channel / 32; w++) before += (int)kvs_ld_shared(s.counts + w);
+    for (int w = 0; w < channel / 32; w++) before += (int)kvs_ld_shared(counts + w);
     kvs_channel_place at = {boosted, boosted ? rank : count, before};
     if (format.sorted) at.row = boosted ? before : count + channel - before;
     return at;
 }
 
-/* Scale, zero and index of this thread's channel. */
-KVS_DEVICE void store_metadata(const kvs_format &format, uint8_t *page, uint8_t *meta_page, kvs_channel_place at,
-                               kvs_affine_group group) {
-    int channel = (int)threadIdx.x, row = kvs_meta_row(&format, channel, at);
-    kvs_put_half(meta_page, format.key_scale, 0, row, group.scale);
-    kvs_put_half(meta_page, format.key_zero, 0, row, group.zero);
+template <int count>
+KVS_DEVICE kvs_channel_place choose(const kvs_quantize_args &args, const kvs_keys &keys, channels_of_block s) {
+    int channel = (int)threadIdx.x, boosted = args.format.shape.boost_channels;
+    if (boosted == 0 || boosted == keys.head_dim) {
+        kvs_channel_place all = {boosted != 0, args.format.sorted || boosted != 0 ? channel : 0, boosted ? channel : 0};
+        return all;
+    }
+    float score = score_of<count>(args, keys, (float *)s.scores);
+    kvs_st_shared(s.scores + channel, kvs_ordered(score));
+    kvs_syncthreads();
+    return place_of(args.format, s.counts, kvs_rank_of(s.scores, keys.head_dim, kvs_ordered(score)));
+}
+
+/* --- scales, zeros, index ------------------------------------------------------------------------------------------
+ */
+
+KVS_DEVICE void store_index(const kvs_format &format, uint8_t *page, kvs_channel_place at) {
+    int channel = (int)threadIdx.x;
     uint8_t *index = page + format.index_byte;
     if (format.index == KVS_INDEX_RANKS) kvs_st_global(index + channel, (uint8_t)at.row);
     if (format.index == KVS_INDEX_CHANNELS) kvs_st_global(index + at.row, (uint8_t)channel);
@@ -226,227 +113,147 @@ KVS_DEVICE void store_metadata(const kvs_format &format, uint8_t *page, uint8_t 
     }
 }
 
-/* --- packing: fragment ---------------------------------------------------------------------------------------------
+/* Scale and zero lie a fixed distance apart, groups too. */
+KVS_DEVICE void store_group(const kvs_format &format, uint8_t *of_row, int group, kvs_affine_group fitted) {
+    uint32_t pair = kvs_pair_of(fitted.scale, fitted.zero);
+    uint8_t *at = of_row + (uint32_t)group * format.key_scale.token[0] / 8;
+    uint32_t apart = (format.key_zero.base - format.key_scale.base) / 8;
+    if (apart == 2) {
+        kvs_st_global((uint32_t *)at, pair);
+    } else {
+        kvs_st_global((uint16_t *)at, (uint16_t)pair);
+        kvs_st_global((uint16_t *)(at + apart), (uint16_t)(pair >> 16));
+    }
+}
+
+/* --- codes ---------------------------------------------------------------------------------------------------------
  */
 
-/* Per row and residue, 16-bit chunks: the codes of a channel in one half of a word (kernels/layouts/fragment.c). A
- * chunk has 4 tokens at 2 bits, otherwise 2. Offsets in chunks. */
-KVS_DEVICE int chunks_of(int count, int width) {
-    return width == 2 ? count / 4 : count / 2;
-}
+/* The encoders of this thread's 8 channels; their lanes have left them in shared memory. */
+struct encoders_of_thread {
+    float offset[8], inverse[8];
+    uint32_t window; /* the largest */
+};
 
-KVS_DEVICE int chunk_offset(const kvs_format &format, int count, int row) {
-    int wide = chunks_of(count, format.shape.boost_bits), narrow = chunks_of(count, format.shape.bits);
-    return row < format.wide_rows ? row * RESIDUES * wide
-                                  : format.wide_rows * RESIDUES * wide + (row - format.wide_rows) * RESIDUES * narrow;
-}
-
-/* Tokens 4 * block .. of this thread's count, to the chunks that begin at `at`. */
-KVS_DEVICE void stage_fragment(uint16_t *at, bool is_2_bits, int block, const uint32_t (&codes)[4]) {
-    if (is_2_bits)
-        kvs_st_shared(at + block,
-                      (uint16_t)(kvs_two_bytes(codes[0], codes[1]) | kvs_two_bytes(codes[2], codes[3]) << 4));
-    else
-        kvs_st_shared((uint32_t *)at + block, kvs_four_bytes(codes[0], codes[1], codes[2], codes[3]));
-}
-
-KVS_DEVICE uint32_t two_rows(const uint16_t *even, const uint16_t *odd) {
-    uint32_t low = kvs_ld_shared(even);
-    return low | (uint32_t)kvs_ld_shared(odd) << 16;
-}
-
-/* The words of one lane and step of 16 rows. */
-template <int count>
-KVS_DEVICE void emit_step(const kvs_format &format, const unsigned char *staged, uint8_t *page, int step, int lane) {
-    bool is_wide = 16 * step < format.wide_rows;
-    const kvs_layout_field &field = is_wide ? format.key_more : format.key;
-    int width = field.width, chunks = chunks_of(count, width), words = width == 8 ? 2 * chunks : chunks;
-    const uint16_t *first = (const uint16_t *)staged + chunk_offset(format, count, 16 * step) + lane / 4 * chunks;
-    const uint16_t *row = first + 2 * (lane % 4) * RESIDUES * chunks;
-    int stride = RESIDUES * chunks;
-    uint8_t *at = page + field.base / 8 + (uint32_t)((step - (is_wide ? 0 : format.wide_rows / 16)) * words * 128);
-    if (count >= 16 && width != 8) {
-        for (int i = 0; i < chunks; i += 4) {
-            kvs_u32x2 rows[4];
+KVS_DEVICE encoders_of_thread share_encoder(channels_of_block s, kvs_affine_group group, kvs_encoder mine,
+                                            float levels) {
+    encoders_of_thread all;
+    int channel = (int)threadIdx.x, first = channel / 8 * 8;
+    kvs_u32x4 exact = {kvs_bit_cast<uint32_t>(group.minimum), kvs_bit_cast<uint32_t>(group.divisor),
+                       kvs_bit_cast<uint32_t>(levels), 0};
+    kvs_u32x2 encoder = {kvs_bit_cast<uint32_t>(mine.offset), kvs_bit_cast<uint32_t>(mine.inverse)};
+    kvs_st_shared(s.exact + channel, exact);
+    kvs_st_shared(s.encoders + channel, encoder);
+    kvs_syncwarp();
+    all.window = mine.window;
 #pragma unroll
-            for (int j = 0; j < 4; j++)
-                rows[j] = kvs_ld_shared((const kvs_u32x2 *)(row + (j % 2 + j / 2 * 8) * stride + i));
-            kvs_u32x4 four;
-            four.x = kvs_byte_perm(rows[0].x, rows[1].x, 0x5410) | kvs_byte_perm(rows[2].x, rows[3].x, 0x5410) << width;
-            four.y = kvs_byte_perm(rows[0].x, rows[1].x, 0x7632) | kvs_byte_perm(rows[2].x, rows[3].x, 0x7632) << width;
-            four.z = kvs_byte_perm(rows[0].y, rows[1].y, 0x5410) | kvs_byte_perm(rows[2].y, rows[3].y, 0x5410) << width;
-            four.w = kvs_byte_perm(rows[0].y, rows[1].y, 0x7632) | kvs_byte_perm(rows[2].y, rows[3].y, 0x7632) << width;
-            kvs_st_global((kvs_u32x4 *)(at + i * 128) + lane, four);
-        }
-        return;
+    for (int mask = 1; mask < 8; mask *= 2) {
+        uint32_t other = kvs_shfl_xor(all.window, mask);
+        all.window = other > all.window ? other : all.window;
     }
-    for (int i = 0; i < chunks; i++) {
-        uint32_t low = two_rows(row + i, row + stride + i);
-        uint32_t high = two_rows(row + 8 * stride + i, row + 9 * stride + i);
-        if (width == 8) {
-            kvs_st_global((uint32_t *)(at + kvs_fragment_word((uint32_t)words, (uint32_t)lane, 2u * i)), low);
-            kvs_st_global((uint32_t *)(at + kvs_fragment_word((uint32_t)words, (uint32_t)lane, 2u * i + 1)), high);
-        } else
-            kvs_st_global((uint32_t *)(at + kvs_fragment_word((uint32_t)words, (uint32_t)lane, (uint32_t)i)),
-                          low | high << width);
+#pragma unroll
+    for (int c = 0; c < 8; c += 2) {
+        kvs_u32x4 two = kvs_ld_shared((const kvs_u32x4 *)(s.encoders + first + c));
+        all.offset[c] = kvs_bit_cast<float>(two.x), all.inverse[c] = kvs_bit_cast<float>(two.y);
+        all.offset[c + 1] = kvs_bit_cast<float>(two.z), all.inverse[c + 1] = kvs_bit_cast<float>(two.w);
     }
+    return all;
 }
 
-/* --- packing: rows -------------------------------------------------------------------------------------------------
- */
-
-/* Codes are staged a byte each, [channel][tokens + 16]. */
-
-/* Bits [shift, shift + width) of the 32 / width codes that follow `staged`. */
-KVS_DEVICE uint32_t squeeze_word(const unsigned char *staged, int width, int shift) {
-    uint32_t word = 0, mask = ((1u << width) - 1u) * 0x01010101u;
-    for (int i = 0; i < 8 / width; i++) {
-        uint32_t bytes = kvs_ld_shared((const uint32_t *)staged + i) >> shift & mask;
-        word |= kvs_squeeze(bytes, width) << 4 * width * i;
+/* Codes of this thread's tokens first .. first + 3, in place. */
+KVS_DEVICE void encode_block(kvs_rounding rounding, bool wide, const kvs_keys &keys, channels_of_block s,
+                             const encoders_of_thread &e, int first) {
+    kvs_u32x4 x[4];
+    uint32_t codes[8];
+#pragma unroll
+    for (int k = 0; k < 4; k++) x[k] = kvs_my_keys(keys, first + k < keys.live ? first + k : keys.live - 1);
+#pragma unroll
+    for (int c = 0; c < 8; c++) {
+        float values[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++) values[k] = kvs_element(x[k], c);
+        kvs_encoder encoder = {e.offset[c], e.inverse[c], e.window};
+        codes[c] = kvs_encode(rounding, encoder, wide, values, [&] {
+            kvs_u32x4 of = kvs_ld_shared(s.exact + threadIdx.x / 8 * 8 + c);
+            kvs_exact exact = {{0.0f, 0.0f, kvs_bit_cast<float>(of.y), kvs_bit_cast<float>(of.x)},
+                               kvs_bit_cast<float>(of.z)};
+            return exact;
+        });
     }
-    return word;
+    kvs_put_codes(keys, first, codes);
 }
 
-/* Rows [0, rows) of consecutive words. channels NULL: row = channel. */
-KVS_DEVICE void emit_rows(const kvs_format &format, const unsigned char *staged, uint8_t *page, uint32_t base_bit,
-                          int rows, const uint16_t *channels, int width, int shift) {
-    int tokens = format.shape.page_tokens, words = tokens * width / 32;
-    for (int i = (int)threadIdx.x; i < rows * words; i += (int)blockDim.x) {
-        int row = i / words, word = i - row * words;
-        int channel = channels == nullptr ? row : (int)kvs_ld_shared(channels + row);
-        uint32_t bits = squeeze_word(staged + channel * (tokens + 16) + word * 32 / width, width, shift);
-        kvs_st_global((uint32_t *)(page + base_bit / 8) + i, bits);
+KVS_DEVICE void encode_keys(const kvs_quantize_args &args, const kvs_keys &keys, channels_of_block s,
+                            kvs_channel_place at, bool wide, uint8_t *of_row) {
+    const kvs_page_shape &shape = args.format.shape;
+    int tokens = shape.key_group / KVS_RESIDUES;
+    float levels = kvs_affine_levels(kvs_key_bits(&args.format, at.boosted));
+    for (int begin = 0, group = 0; begin < keys.live; begin += tokens, group++) {
+        kvs_extremes e = kvs_extremes_of(keys, begin, begin + tokens);
+        kvs_affine_group fitted = kvs_affine_fit(args.rule, e.minimum, e.maximum, levels);
+        store_group(args.format, of_row, group, fitted);
+        encoders_of_thread encoders = share_encoder(s, fitted, kvs_encoder_of(fitted, e.maximum, levels, wide), levels);
+#pragma unroll 1
+        for (int k = begin; k < begin + tokens; k += 4) encode_block(args.rule.rounding, wide, keys, s, encoders, k);
+        kvs_syncwarp(); /* the next group's encoders come to the same place */
     }
-}
-
-KVS_DEVICE void emit_planes(const kvs_format &format, layout_of_shared s, uint8_t *page) {
-    const kvs_page_shape &shape = format.shape;
-    const uint16_t *all = format.sorted ? s.rows : nullptr;
-    emit_rows(format, s.codes, page, format.key.base, shape.head_dim, all, shape.bits, 0);
-    for (int plane = 1; plane * shape.bits < shape.boost_bits && shape.boost_channels > 0; plane++)
-        emit_rows(format, s.codes, page, format.key_more.base + (uint32_t)(plane - 1) * format.plane_bits,
-                  shape.boost_channels, s.rows, shape.bits, plane * shape.bits);
-}
-
-/* Thread d writes the row of channel d. */
-KVS_DEVICE void emit_scattered(const kvs_format &format, layout_of_shared s, uint8_t *page, kvs_channel_place at) {
-    int tokens = format.shape.page_tokens, channel = (int)threadIdx.x, width = kvs_key_bits(&format, at.boosted);
-    uint8_t *row = page + kvs_key_place(&format, 0, channel, at).part[0].bit / 8;
-    for (int i = 0; i < tokens * width / 32; i++)
-        kvs_st_global((uint32_t *)row + i, squeeze_word(s.codes + channel * (tokens + 16) + i * 32 / width, width, 0));
 }
 
 /* --- the kernel ----------------------------------------------------------------------------------------------------
  */
 
-/* A few tokens at a time, so that few registers do. */
-template <int count, bool fragment> KVS_DEVICE void encode_keys(const kvs_quantize_args &args, layout_of_shared s) {
-    const int tokens = count < 4 ? count : 4;
-    int r = (int)threadIdx.x % RESIDUES, first = (int)threadIdx.x / RESIDUES * 8;
-    uint16_t *chunks[8];
-    uint32_t is_2_bits = 0;
-    if constexpr (fragment) {
-#pragma unroll
-        for (int c = 0; c < 8; c++) {
-            int row = (int)kvs_ld_shared(s.rows + first + c);
-            int width = row < args.format.wide_rows ? args.format.shape.boost_bits : args.format.shape.bits;
-            chunks[c] = (uint16_t *)s.codes + chunk_offset(args.format, count, row) + r * chunks_of(count, width);
-            is_2_bits |= (uint32_t)(width == 2) << c;
-        }
-    }
-#pragma unroll 1
-    for (int block = 0; block < count / tokens; block++) {
-        kvs_u32x4 x[tokens];
-#pragma unroll
-        for (int k = 0; k < tokens; k++) x[k] = kvs_ld_shared(my_keys(s, tokens * block + k));
-#pragma unroll
-        for (int c = 0; c < 8; c++) {
-            kvs_u32x4 words = kvs_ld_shared((const kvs_u32x4 *)(s.encoders + first + c));
-            float values[tokens];
-            uint32_t codes[tokens];
-#pragma unroll
-            for (int k = 0; k < tokens; k++) values[k] = kvs_element(x[k], c);
-            kvs_encode(args.rule.rounding, kvs_bit_cast<kvs_encoder>(words), values, codes, [&] {
-                kvs_u32x2 of_channel = kvs_ld_shared(s.exact + first + c);
-                kvs_affine_group group = {0.0f, 0.0f, kvs_bit_cast<float>(of_channel.y),
-                                          kvs_bit_cast<float>(of_channel.x)};
-                return group;
-            });
-            if constexpr (fragment) {
-                stage_fragment(chunks[c], (is_2_bits >> c & 1) != 0, block, codes);
-            } else {
-                unsigned char *row = s.codes + (first + c) * (count * RESIDUES + 16) + r + RESIDUES * tokens * block;
-#pragma unroll
-                for (int k = 0; k < tokens; k++) kvs_st_shared(row + RESIDUES * k, (unsigned char)codes[k]);
-            }
-        }
-    }
-}
-
-template <int count, bool fragment> KVS_KERNEL(256, 2) quantize_keys(const kvs_quantize_args args) {
+/* count: the power of two at or above the tokens of a lane. head_dim 0, or tokens of a lane 0: read from the shape.
+ * With both given, codes have at most 4 bits. */
+template <int count, int head_dim, int live, bool fragment> KVS_DEVICE void quantize(const kvs_quantize_args &args) {
     const kvs_format &format = args.format;
-    int head_dim = format.shape.head_dim, channel = (int)threadIdx.x, r = channel % RESIDUES;
-    layout_of_shared s = shared_of(format.shape);
-    fetch_page(format.shape, args.x + (int64_t)blockIdx.x * count * RESIDUES * head_dim, s);
+    kvs_keys keys = kvs_keys_in(KVS_SHARED, head_dim > 0 ? head_dim : format.shape.head_dim,
+                                live > 0 ? live : format.shape.page_tokens / KVS_RESIDUES);
+    int tokens = keys.live * KVS_RESIDUES, channel = (int)threadIdx.x;
+    bool wide = head_dim == 0 && (format.shape.bits == 8 || format.shape.boost_bits == 8);
+    channels_of_block s = channels_behind(keys.bytes + tokens * keys.pitch, keys.head_dim);
+    fetch_page(keys, args.x + (int64_t)blockIdx.x * tokens * keys.head_dim, tokens);
     uint8_t *page = kvs_head_page(format, args.tensors[0], args.blocks, blockIdx.x, 0), *meta_page = page;
     if (format.key_scale.tensor) meta_page = kvs_head_page(format, args.tensors[1], args.blocks, blockIdx.x, 1);
     kvs_syncthreads();
-    float minimum, maximum, score = 0.0f;
-    extremes_of<count>(s, r, minimum, maximum);
-    if (format.shape.boost_channels > 0 && format.shape.boost_channels < head_dim)
-        score = score_of<count>(args, s, minimum, maximum);
-    kvs_channel_place at = choose(format, s, score);
-    float levels = kvs_affine_levels(kvs_key_bits(&format, at.boosted));
-    kvs_affine_group group = kvs_affine_fit(args.rule, minimum, maximum, levels);
-    kvs_st_shared((kvs_u32x4 *)(s.encoders + channel), kvs_bit_cast<kvs_u32x4>(kvs_encoder_of(group, levels)));
-    kvs_u32x2 exact = {kvs_bit_cast<uint32_t>(group.minimum), kvs_bit_cast<uint32_t>(group.divisor)};
-    kvs_st_shared(s.exact + channel, exact);
+    kvs_channel_place at = choose<count>(args, keys, s);
+    if (format.sorted || at.boosted) kvs_st_shared(s.order + at.row, (uint8_t)channel);
+    store_index(format, page, at);
+    int row = kvs_meta_row(&format, channel, at);
+    encode_keys(args, keys, s, at, wide, meta_page + kvs_field_bit(&format.key_scale, 0, row) / 8);
+    kvs_syncthreads();
     if (fragment)
-        kvs_st_shared(s.rows + channel, (uint16_t)at.row);
-    else if (format.sorted || at.boosted)
-        kvs_st_shared(s.rows + at.row, (uint16_t)channel);
-    store_metadata(format, page, meta_page, at, group);
-    kvs_syncthreads();
-    encode_keys<count, fragment>(args, s);
-    kvs_syncthreads();
-    if (fragment) {
-        for (int i = channel; i < head_dim / 16 * 32; i += (int)blockDim.x)
-            emit_step<count>(format, s.codes, page, i / 32, i % 32);
-    } else if (format.keys == KVS_KEYS_PLANES)
-        emit_planes(format, s, page);
+        kvs_emit_fragment(format, keys, s.order, page);
+    else if (format.keys == KVS_KEYS_PLANES)
+        kvs_emit_planes(format, keys, s.order, page);
     else
-        emit_scattered(format, s, page, at);
+        kvs_emit_scattered(format, keys, page, at);
 }
 
-template <int count> int launch(const kvs_quantize_args *args, kvs_stream stream) {
+template <int count, bool fragment> KVS_KERNEL(256, 2) quantize_keys(const kvs_quantize_args args) {
+    quantize<count, 0, 0, fragment>(args);
+}
+
+/* The shape of most models and of the benchmark. */
+template <bool fragment> KVS_KERNEL(128, 6) quantize_keys_128(const kvs_quantize_args args) {
+    quantize<16, 128, 16, fragment>(args);
+}
+
+template <bool fragment> int launch(const kvs_quantize_args *args, kvs_stream stream) {
     const kvs_page_shape &shape = args->format.shape;
     dim3 grid((unsigned)args->pages), block((unsigned)shape.head_dim);
-    size_t bytes = bytes_before_codes(shape);
-    if constexpr (count >= 4)
-        if (args->format.keys == KVS_KEYS_FRAGMENT) {
-            int wide = args->format.wide_rows, narrow = shape.head_dim - wide;
-            bytes += (size_t)shape.page_tokens *
-                     (size_t)(wide * (shape.boost_bits == 2 ? 1 : 2) + narrow * (shape.bits == 2 ? 1 : 2)) / 2;
-            return kvs_launch((quantize_keys<count, true>), grid, block, bytes, stream, *args);
-        }
-    bytes += (size_t)shape.head_dim * (size_t)(shape.page_tokens + 16);
-    return kvs_launch((quantize_keys<count, false>), grid, block, bytes, stream, *args);
+    size_t bytes = (size_t)(shape.page_tokens * kvs_key_pitch(shape.head_dim) + shape.head_dim * BYTES_PER_CHANNEL) +
+                   BYTES_OF_COUNTS;
+    if (shape.head_dim == 128 && shape.page_tokens == 128 && shape.bits < 8 && shape.boost_bits < 8)
+        return kvs_launch((quantize_keys_128<fragment>), grid, block, bytes, stream, *args);
+    if (shape.page_tokens <= 32) return kvs_launch((quantize_keys<4, fragment>), grid, block, bytes, stream, *args);
+    if (shape.page_tokens <= 64) return kvs_launch((quantize_keys<8, fragment>), grid, block, bytes, stream, *args);
+    if (shape.page_tokens <= 128) return kvs_launch((quantize_keys<16, fragment>), grid, block, bytes, stream, *args);
+    return kvs_launch((quantize_keys<32, fragment>), grid, block, bytes, stream, *args);
 }
 
 } // namespace
 
 extern "C" int KVS_BACKEND(kvs_quantize_pack_k)(const kvs_quantize_args *args, void *stream) {
     if (args->pages == 0) return 0;
-    switch (args->format.shape.page_tokens) {
-    case 16:
-        return launch<2>(args, stream);
-    case 32:
-        return launch<4>(args, stream);
-    case 64:
-        return launch<8>(args, stream);
-    case 128:
-        return launch<16>(args, stream);
-    default:
-        return launch<32>(args, stream);
-    }
+    return args->format.keys == KVS_KEYS_FRAGMENT ? launch<true>(args, stream) : launch<false>(args, stream);
 }

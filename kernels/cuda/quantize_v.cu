@@ -22,136 +22,159 @@ KVS_DEVICE kvs_affine_group fit_token(const kvs_affine_rule &rule, uint32_t extr
     return kvs_affine_fit(rule, kvs_pair_low(extremes), -kvs_pair_high(extremes), levels);
 }
 
-/* Lane i % 4 of a group fits token i for all. */
-template <int lanes>
-KVS_DEVICE kvs_affine_group fit_tokens(const kvs_affine_rule &rule, const uint32_t (&extremes)[TOKENS],
-                                       int lane_of_group, float levels, kvs_encoder (&encoders)[TOKENS]) {
+/* The lanes that share a group of channels; `first` is the first of them. Lane i % 4 of them fits token i for all. */
+KVS_DEVICE kvs_affine_group fit_tokens(const kvs_affine_rule &rule, const uint32_t (&extremes)[TOKENS], int first,
+                                       float levels, bool wide, kvs_encoder (&encoders)[TOKENS]) {
     uint32_t pair = extremes[0];
 #pragma unroll
     for (int i = 1; i < TOKENS; i++)
-        if (lane_of_group % TOKENS == i) pair = extremes[i];
+        if ((int)threadIdx.x % TOKENS == i) pair = extremes[i];
     kvs_affine_group mine = fit_token(rule, pair, levels);
-    kvs_encoder own = kvs_encoder_of(mine, levels);
-    int first = (int)(threadIdx.x % 32) / lanes * lanes;
+    kvs_encoder own = kvs_encoder_of(mine, -kvs_pair_high(pair), levels, wide);
 #pragma unroll
     for (int i = 0; i < TOKENS; i++) {
         encoders[i].offset = kvs_shfl(own.offset, first + i);
         encoders[i].inverse = kvs_shfl(own.inverse, first + i);
-        encoders[i].limit = kvs_shfl(own.limit, first + i);
-        encoders[i].levels = levels;
+        encoders[i].window = kvs_shfl(own.window, first + i);
     }
     return mine;
 }
 
-/* Scale and zero of a token stand together in every layout. */
+/* Scale and zero of a token stand together in every layout, those of a group of channels after those of the one before.
+ */
 template <bool fragment>
-KVS_DEVICE void store_pair(const kvs_format &format, uint8_t *page, int token, kvs_affine_group group) {
+KVS_DEVICE void store_pair(const kvs_format &format, uint8_t *page, int token, int group_of_channels,
+                           kvs_affine_group group) {
     int pair = fragment ? token / 32 * 32 + token % 8 * 4 + token / 8 % 4 : token;
+    pair += group_of_channels * format.shape.page_tokens;
     kvs_st_global((uint32_t *)(page + format.value_scale.base / 8) + pair, kvs_pair_of(group.scale, group.zero));
 }
+
+/* Codes of 8 consecutive channels of a token, as bytes: even channels, odd channels. */
+struct eight_codes {
+    uint32_t even, odd;
+};
 
 /* Words of the fragment layout: bit 16(i&1) + width(i>>1) of token i, 8 of channel + 2, and 4 of channel + 4 at 2 bits.
  */
 KVS_DEVICE void store_fragment(const kvs_format &format, uint8_t *page, int step, int q, int chunk,
-                               const uint32_t (&codes)[TOKENS][8]) {
+                               const eight_codes (&codes)[TOKENS]) {
     uint32_t width = (uint32_t)format.value.width, words = (uint32_t)format.shape.head_dim / 32 * width / 2;
     uint8_t *base = page + format.value.base / 8 + (uint32_t)step * words * 128;
 #pragma unroll
     for (int odd = 0; odd < 2; odd++) {
         uint32_t lane = (uint32_t)((2 * (chunk % 4) + odd) * 4 + q), first = (uint32_t)chunk / 4 * width / 2;
-        uint32_t bytes[2][2]; /* [tile][tokens + 8]: rows g and g + 8 of two tokens */
+        uint32_t token[TOKENS];
 #pragma unroll
-        for (int tile = 0; tile < 2; tile++)
+        for (int i = 0; i < TOKENS; i++) token[i] = odd ? codes[i].odd : codes[i].even;
+        if (width == 8) {
 #pragma unroll
-            for (int high = 0; high < 2; high++) {
-                int c = odd + 4 * tile;
-                bytes[tile][high] = kvs_four_bytes(codes[2 * high][c], codes[2 * high][c + 2], codes[2 * high + 1][c],
-                                                   codes[2 * high + 1][c + 2]);
+            for (int i = 0; i < 4; i++) {
+                uint32_t word = kvs_byte_perm(token[i % 2 * 2], token[i % 2 * 2 + 1], i / 2 ? 0x7632 : 0x5410);
+                kvs_st_global((uint32_t *)(base + kvs_fragment_word(words, lane, first + (uint32_t)i)), word);
             }
+            continue;
+        }
+        uint32_t low = token[0] | token[2] << width, high = token[1] | token[3] << width;
+        uint32_t tiles[2] = {kvs_byte_perm(low, high, 0x5410), kvs_byte_perm(low, high, 0x7632)};
         if (width == 2) {
-            uint32_t word = bytes[0][0] | bytes[0][1] << 2 | bytes[1][0] << 4 | bytes[1][1] << 6;
-            kvs_st_global((uint32_t *)(base + kvs_fragment_word(words, lane, first)), word);
-        } else if (width == 4) {
-#pragma unroll
-            for (int tile = 0; tile < 2; tile++) {
-                uint32_t word = bytes[tile][0] | bytes[tile][1] << 4;
-                kvs_st_global((uint32_t *)(base + kvs_fragment_word(words, lane, first + (uint32_t)tile)), word);
-            }
+            kvs_st_global((uint32_t *)(base + kvs_fragment_word(words, lane, first)), tiles[0] | tiles[1] << 4);
         } else {
 #pragma unroll
-            for (int i = 0; i < 4; i++)
-                kvs_st_global((uint32_t *)(base + kvs_fragment_word(words, lane, first + (uint32_t)i)),
-                              bytes[i / 2][i % 2]);
+            for (int i = 0; i < 2; i++)
+                kvs_st_global((uint32_t *)(base + kvs_fragment_word(words, lane, first + (uint32_t)i)), tiles[i]);
         }
     }
 }
 
 /* 8 adjacent codes of one token. */
-KVS_DEVICE void store_row(const kvs_format &format, uint8_t *page, int token, int chunk, const uint32_t (&codes)[8]) {
+KVS_DEVICE void store_row(const kvs_format &format, uint8_t *page, int token, int chunk, eight_codes codes) {
     uint32_t width = (uint32_t)format.value.width;
     uint8_t *at =
         page + (format.value.base + (uint32_t)token * format.value.token[0] + (uint32_t)chunk * 8 * width) / 8;
-    uint32_t low = kvs_squeeze(kvs_four_bytes(codes[0], codes[1], codes[2], codes[3]), (int)width);
-    uint32_t high = kvs_squeeze(kvs_four_bytes(codes[4], codes[5], codes[6], codes[7]), (int)width);
-    if (width == 2)
-        kvs_st_global((uint16_t *)at, (uint16_t)(low | high << 8));
-    else if (width == 4)
-        kvs_st_global((uint32_t *)at, low | high << 16);
-    else
-        kvs_st_global((kvs_u32x2 *)at, kvs_u32x2{low, high});
+    if (width == 8) {
+        kvs_u32x2 eight = {kvs_byte_perm(codes.even, codes.odd, 0x5140), kvs_byte_perm(codes.even, codes.odd, 0x7362)};
+        kvs_st_global((kvs_u32x2 *)at, eight);
+        return;
+    }
+    uint32_t pairs = codes.even | codes.odd << width;
+    if (width == 4) {
+        kvs_st_global((uint32_t *)at, pairs);
+    } else {
+        pairs = (pairs | pairs >> 4) & 0x00ff00ffu;
+        kvs_st_global((uint16_t *)at, (uint16_t)(pairs | pairs >> 8));
+    }
+}
+
+/* Minimum, and maximum negated, of a token over the lanes that share its group. */
+template <int lanes> KVS_DEVICE uint32_t extremes_of(kvs_u32x4 x, int sharing) {
+    uint32_t low = kvs_pair_min(kvs_pair_min(x.x, x.y), kvs_pair_min(x.z, x.w));
+    uint32_t high = kvs_pair_max(kvs_pair_max(x.x, x.y), kvs_pair_max(x.z, x.w));
+    uint32_t firsts = kvs_byte_perm(low, high ^ 0x80008000u, 0x5410);
+    uint32_t seconds = kvs_byte_perm(low, high ^ 0x80008000u, 0x7632);
+    uint32_t extremes = kvs_pair_min(firsts, seconds);
+#pragma unroll
+    for (int mask = lanes / 2; mask > 0; mask /= 2)
+        if (mask < sharing) extremes = kvs_pair_min(extremes, kvs_shfl_xor(extremes, mask));
+    return extremes;
+}
+
+/* Four tokens of a page: part 4 * step + q of it. */
+struct tokens_of_group {
+    uint32_t page;
+    int step, q;
+};
+
+KVS_DEVICE tokens_of_group tokens_at(uint32_t group, uint32_t parts) {
+    tokens_of_group t;
+    t.page = (parts & (parts - 1)) == 0 ? group >> kvs_popcount(parts - 1) : group / parts;
+    int part = (int)(group - t.page * parts);
+    t.step = part / 4, t.q = part % 4;
+    return t;
 }
 
 template <int head_dim, bool fragment> KVS_KERNEL(THREADS, 6) quantize_values(const kvs_quantize_args args) {
     const int lanes = row<head_dim>::lanes, chunks = row<head_dim>::chunks;
-    int tokens = args.format.shape.page_tokens, in_group = (int)threadIdx.x % lanes;
-    int page_shift = kvs_popcount((uint32_t)(tokens / TOKENS - 1)); /* tokens are a power of two */
-    int64_t groups = args.pages << page_shift;
-    int64_t group = (int64_t)blockIdx.x * (THREADS / lanes) + (int)threadIdx.x / lanes;
-    bool active = group < groups && in_group < chunks;
-    if (group >= groups) group = groups - 1;
-    int64_t page = group >> page_shift;
-    int part = (int)(group - (page << page_shift)), step = part / 4, q = part % 4;
-    int chunk = in_group < chunks ? in_group : 0;
+    const kvs_page_shape &shape = args.format.shape;
+    int tokens = shape.page_tokens, in_row = (int)threadIdx.x % lanes;
+    int sharing = shape.value_group == head_dim ? lanes : shape.value_group / 8;
+    uint32_t parts = (uint32_t)tokens / TOKENS, groups = (uint32_t)args.pages * parts;
+    uint32_t group = blockIdx.x * (THREADS / lanes) + threadIdx.x / lanes;
+    bool active = group < groups && in_row < chunks, wide = shape.value_bits == 8;
+    tokens_of_group t = tokens_at(group < groups ? group : groups - 1, parts);
+    int chunk = in_row < chunks ? in_row : 0;
     kvs_u32x4 x[TOKENS];
 #pragma unroll
     for (int i = 0; i < TOKENS; i++)
         x[i] = kvs_ld_global_nc(
-            (const kvs_u32x4 *)(args.x + (page * tokens + token_of(step, q, i)) * head_dim + chunk * 8));
-    uint32_t extremes[TOKENS]; /* minimum, and maximum negated */
+            (const kvs_u32x4 *)(args.x + ((int64_t)t.page * tokens + token_of(t.step, t.q, i)) * head_dim + chunk * 8));
+    uint32_t extremes[TOKENS];
 #pragma unroll
-    for (int i = 0; i < TOKENS; i++) {
-        uint32_t low = kvs_pair_min(kvs_pair_min(x[i].x, x[i].y), kvs_pair_min(x[i].z, x[i].w));
-        uint32_t high = kvs_pair_max(kvs_pair_max(x[i].x, x[i].y), kvs_pair_max(x[i].z, x[i].w));
-        uint32_t firsts = kvs_byte_perm(low, high ^ 0x80008000u, 0x5410);
-        uint32_t seconds = kvs_byte_perm(low, high ^ 0x80008000u, 0x7632);
-        extremes[i] = kvs_pair_min(firsts, seconds);
-#pragma unroll
-        for (int mask = lanes / 2; mask > 0; mask /= 2)
-            extremes[i] = kvs_pair_min(extremes[i], kvs_shfl_xor(extremes[i], mask));
-    }
-    float levels = kvs_affine_levels(args.format.shape.value_bits);
+    for (int i = 0; i < TOKENS; i++) extremes[i] = extremes_of<lanes>(x[i], sharing);
+    float levels = kvs_affine_levels(shape.value_bits);
     kvs_encoder encoders[TOKENS];
-    kvs_affine_group mine = fit_tokens<lanes>(args.rule, extremes, in_group, levels, encoders);
+    kvs_affine_group mine =
+        fit_tokens(args.rule, extremes, (int)threadIdx.x % 32 / sharing * sharing, levels, wide, encoders);
     if (!active) return;
-    uint8_t *codes_page = kvs_head_page(args.format, args.tensors[0], args.blocks, page, 0);
-    int meta_tensor = args.format.value_scale.tensor;
-    uint8_t *meta_page = codes_page;
-    if (meta_tensor) meta_page = kvs_head_page(args.format, args.tensors[1], args.blocks, page, 1);
-    if (in_group < TOKENS) store_pair<fragment>(args.format, meta_page, token_of(step, q, in_group), mine);
-    uint32_t codes[TOKENS][8];
+    uint8_t *codes_page = kvs_head_page(args.format, args.tensors[0], args.blocks, t.page, 0), *meta_page = codes_page;
+    if (args.format.value_scale.tensor) meta_page = kvs_head_page(args.format, args.tensors[1], args.blocks, t.page, 1);
+    if (in_row % sharing < TOKENS)
+        store_pair<fragment>(args.format, meta_page, token_of(t.step, t.q, in_row % TOKENS), in_row / sharing, mine);
+    eight_codes codes[TOKENS];
 #pragma unroll
     for (int i = 0; i < TOKENS; i++) {
-        float values[8];
+        auto exact = [&] { return kvs_exact{fit_token(args.rule, extremes[i], levels), levels}; };
+        float even[4], odd[4];
 #pragma unroll
-        for (int c = 0; c < 8; c++) values[c] = kvs_element(x[i], c);
-        kvs_encode(args.rule.rounding, encoders[i], values, codes[i],
-                   [&] { return fit_token(args.rule, extremes[i], levels); });
+        for (int c = 0; c < 4; c++) even[c] = kvs_element(x[i], 2 * c), odd[c] = kvs_element(x[i], 2 * c + 1);
+        codes[i].even = kvs_encode(args.rule.rounding, encoders[i], wide, even, exact);
+        codes[i].odd = kvs_encode(args.rule.rounding, encoders[i], wide, odd, exact);
     }
     if (fragment) {
-        store_fragment(args.format, codes_page, step, q, chunk, codes);
+        store_fragment(args.format, codes_page, t.step, t.q, chunk, codes);
     } else {
 #pragma unroll
-        for (int i = 0; i < TOKENS; i++) store_row(args.format, codes_page, token_of(step, q, i), chunk, codes[i]);
+        for (int i = 0; i < TOKENS; i++) store_row(args.format, codes_page, token_of(t.step, t.q, i), chunk, codes[i]);
     }
 }
 

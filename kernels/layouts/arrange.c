@@ -19,16 +19,18 @@ uint32_t kvs_append(kvs_format *format, const char *name, int tensor, uint32_t b
 }
 
 void kvs_append_key_pairs(kvs_format *format, int tensor) {
-    uint32_t begin = kvs_append(format, "key scale, zero", tensor, 32u * (uint32_t)format->shape.head_dim, 16);
-    format->key_scale = kvs_linear_field(begin, 16, 0, 32);
-    format->key_zero = kvs_linear_field(begin + 16, 16, 0, 32);
+    uint32_t group = 32u * (uint32_t)format->shape.head_dim, groups = (uint32_t)kvs_key_groups(&format->shape);
+    uint32_t begin = kvs_append(format, "key scale, zero", tensor, groups * group, 16);
+    format->key_scale = kvs_linear_field(begin, 16, group, 32);
+    format->key_zero = kvs_linear_field(begin + 16, 16, group, 32);
     format->key_scale.tensor = format->key_zero.tensor = tensor;
 }
 
 void kvs_append_value_pairs(kvs_format *format, int tensor) {
-    uint32_t begin = kvs_append(format, "value scale, zero", tensor, 32u * (uint32_t)format->shape.page_tokens, 16);
-    format->value_scale = kvs_linear_field(begin, 16, 32, 0);
-    format->value_zero = kvs_linear_field(begin + 16, 16, 32, 0);
+    uint32_t group = 32u * (uint32_t)format->shape.page_tokens, groups = (uint32_t)kvs_value_groups(&format->shape);
+    uint32_t begin = kvs_append(format, "value scale, zero", tensor, groups * group, 16);
+    format->value_scale = kvs_linear_field(begin, 16, 32, group);
+    format->value_zero = kvs_linear_field(begin + 16, 16, 32, group);
     format->value_scale.tensor = format->value_zero.tensor = tensor;
 }
 
@@ -74,6 +76,7 @@ void kvs_close_heads(kvs_format *format) {
     }
     double key = shape->bits * (head_dim - boosted) + shape->boost_bits * boosted;
     format->page_bits.payload = shape->page_tokens * (key + shape->value_bits * head_dim);
-    format->page_bits.metadata = 32.0 * (head_dim + shape->page_tokens) + index_bits(format);
+    double groups = head_dim * kvs_key_groups(shape) + (double)shape->page_tokens * kvs_value_groups(shape);
+    format->page_bits.metadata = 32.0 * groups + index_bits(format);
     format->page_bits.padding = 8.0 * bytes - format->page_bits.payload - format->page_bits.metadata;
 }

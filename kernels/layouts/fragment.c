@@ -85,18 +85,23 @@ static void append_keys(kvs_format *format) {
     }
 }
 
-/* Per step and q: the scales of channels 2q, 2q + 1, 2q + 8, 2q + 9, then their zeros: 16 bytes, one access. */
+/* Group after group; per step and q: the scales of channels 2q, 2q + 1, 2q + 8, 2q + 9, then their zeros: 16 bytes, one
+ * access. */
 static void append_key_meta(kvs_format *format) {
-    uint32_t begin = kvs_append(format, "key scale, zero", 0, 32u * (uint32_t)format->shape.head_dim, 16);
+    uint32_t group = 32u * (uint32_t)format->shape.head_dim, groups = (uint32_t)kvs_key_groups(&format->shape);
+    uint32_t begin = kvs_append(format, "key scale, zero", 0, groups * group, 16);
     kvs_layout_field field = {.base = begin, .width = 16, .row = {16, 128, 256, 32, 512, 1024, 2048, 4096}};
+    for (int i = 0; i < 8; i++) field.token[i] = group << i;
     format->key_scale = format->key_zero = field;
     format->key_zero.base = begin + 64;
 }
 
-/* Per 32 tokens and g: scale and zero of tokens g, g + 8, g + 16, g + 24: 16 bytes, one access. */
+/* Group after group; per 32 tokens and g: scale and zero of tokens g, g + 8, g + 16, g + 24: 16 bytes, one access. */
 static void append_value_meta(kvs_format *format) {
-    uint32_t begin = kvs_append(format, "value scale, zero", 0, 32u * (uint32_t)format->shape.page_tokens, 16);
+    uint32_t group = 32u * (uint32_t)format->shape.page_tokens, groups = (uint32_t)kvs_value_groups(&format->shape);
+    uint32_t begin = kvs_append(format, "value scale, zero", 0, groups * group, 16);
     kvs_layout_field field = {.base = begin, .width = 16, .token = {128, 256, 512, 32, 64, 1024, 2048, 4096}};
+    for (int i = 0; i < 8; i++) field.row[i] = group << i;
     format->value_scale = format->value_zero = field;
     format->value_zero.base = begin + 16;
 }

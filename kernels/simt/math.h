@@ -23,6 +23,11 @@ KVS_DEVICE uint32_t kvs_pair_max(uint32_t a, uint32_t b) {
     return kvs_bit_cast<uint32_t>(__hmax2(kvs_as_half2(a), kvs_as_half2(b)));
 }
 
+/* Of the halves as unsigned numbers. */
+KVS_DEVICE uint32_t kvs_pair_min_unsigned(uint32_t a, uint32_t b) {
+    return __vminu2(a, b);
+}
+
 KVS_DEVICE uint32_t kvs_pair_mul(uint32_t a, uint32_t b) {
     return kvs_bit_cast<uint32_t>(__hmul2_rn(kvs_as_half2(a), kvs_as_half2(b)));
 }
@@ -99,6 +104,11 @@ KVS_DEVICE uint32_t kvs_pair_min(uint32_t a, uint32_t b) {
 KVS_DEVICE uint32_t kvs_pair_max(uint32_t a, uint32_t b) {
     float low = kvs_pair_low(a), low_b = kvs_pair_low(b), high = kvs_pair_high(a), high_b = kvs_pair_high(b);
     return kvs_pair_of(low_b > low ? low_b : low, high_b > high ? high_b : high);
+}
+
+KVS_DEVICE uint32_t kvs_pair_min_unsigned(uint32_t a, uint32_t b) {
+    uint32_t low = (a & 0xffffu) < (b & 0xffffu) ? a & 0xffffu : b & 0xffffu;
+    return low | (a >> 16 < b >> 16 ? a & 0xffff0000u : b & 0xffff0000u);
 }
 
 KVS_DEVICE uint32_t kvs_pair_mul(uint32_t a, uint32_t b) {

@@ -122,9 +122,15 @@ static kvs_status show_layout(const settings *s, const kvs_layout *layout, const
 
 static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *error) {
     const settings *s = config;
-    kvs_page_shape shape = {(int)s->head_dim,  (int)s->page,       (int)s->kv_heads,
-                            (int)s->bits,      (int)s->boost_bits, (int)((double)s->head_dim * s->boost + 1e-6),
-                            (int)s->value_bits};
+    kvs_page_shape shape = {(int)s->head_dim,
+                            (int)s->page,
+                            (int)s->kv_heads,
+                            (int)s->bits,
+                            (int)s->boost_bits,
+                            (int)((double)s->head_dim * s->boost + 1e-6),
+                            (int)s->value_bits,
+                            0,
+                            0};
     (void)operands;
     if (s->layout != NULL && kvs_layout_find(s->layout) == NULL)
         return kvs_fail(error, KVS_USAGE, "--layout", s->layout, "unknown layout; `kvscope layouts` lists them");
@@ -134,7 +140,8 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
         kvs_format format;
         if (s->layout != NULL && kvs_layouts[i] != kvs_layout_find(s->layout)) continue;
         if (s->layout == NULL && kvs_layouts[i]->arrange == NULL) continue;
-        if (s->layout == NULL && shape.page_tokens < kvs_layouts[i]->min_page_tokens && shape.page_tokens >= 16)
+        if (s->layout == NULL && shape.page_tokens % kvs_layouts[i]->min_page_tokens != 0 &&
+            shape.page_tokens % 16 == 0)
             continue;
         kvs_status status = kvs_format_make(kvs_layouts[i], &shape, &format, error);
         if (status == KVS_OK) status = show_layout(s, kvs_layouts[i], &format, rows, error);

@@ -35,7 +35,7 @@ fi
 passes 'a page of 16 leaves out the layouts that need more' "$KVSCOPE" layouts --page 16
 ! grep -q '^fragment' "$T/.out"
 report $? 'fragment is one of them'
-fails 2 'fragment: page: 16 tokens are fewer' 'fragment by name with a page of 16' "$KVSCOPE" layouts --layout fragment --page 16
+fails 2 'fragment: page: 16 tokens are no multiple of 32' 'fragment by name with a page of 16' "$KVSCOPE" layouts --layout fragment --page 16
 fails 2 'head_dim: 80 is none of' 'a head_dim that no kernel supports' "$KVSCOPE" layouts --head-dim 80
 fails 2 'bits: 3' 'bits that no layout supports' "$KVSCOPE" layouts --bits 3
 fails 2 'unknown layout' 'an unknown layout' "$KVSCOPE" layouts --layout nonsense

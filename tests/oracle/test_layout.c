@@ -14,7 +14,7 @@
 
 enum { HEADS = 3 };
 
-static const int head_dims[] = {64, 96, 128, 256}, page_tokens[] = {16, 32, 64, 128, 256};
+static const int head_dims[] = {64, 96, 128, 256}, page_tokens[] = {16, 32, 48, 64, 96, 128, 208, 256};
 static const struct widths {
     int bits, boost_bits, value_bits;
 } widths[] = {{2, 4, 2}, {2, 8, 4}, {4, 8, 8}, {2, 2, 2}, {8, 8, 4}};
@@ -37,12 +37,19 @@ static void visit_all(int full, visit *each) {
     int visited = 0;
     for (int l = 0; kvs_layouts[l] != NULL; l++)
         for (int d = 0; d < 4; d++)
-            for (int p = 0; p < 5; p++)
+            for (int p = 0; p < 8; p++)
                 for (int w = 0; w < 5; w++) {
-                    kvs_page_shape shape = {head_dims[d],        page_tokens[p],       HEADS,
-                                            widths[w].bits,      widths[w].boost_bits, 0,
-                                            widths[w].value_bits};
-                    if (kvs_layouts[l]->arrange != NULL && page_tokens[p] >= kvs_layouts[l]->min_page_tokens)
+                    kvs_page_shape shape = {head_dims[d],
+                                            page_tokens[p],
+                                            HEADS,
+                                            widths[w].bits,
+                                            widths[w].boost_bits,
+                                            0,
+                                            widths[w].value_bits,
+                                            0,
+                                            0};
+                    if (w % 2 == 1 && page_tokens[p] % 32 == 0) shape.key_group = 32, shape.value_group = 32;
+                    if (kvs_layouts[l]->arrange != NULL && page_tokens[p] % kvs_layouts[l]->min_page_tokens == 0)
                         visit_boosts(kvs_layouts[l], shape, full, each, &visited);
                 }
     assert_true(visited > 0);
@@ -61,7 +68,7 @@ static void random_ranks(const kvs_format *format, uint64_t key, uint8_t *ranks)
 
 typedef struct filled {
     uint8_t codes[256 * 256], ranks[256];
-    float scales[256], zeros[256];
+    float scales[256 * 8], zeros[256 * 8];
     kvs_page page;
 } filled;
 
@@ -74,7 +81,7 @@ static void random_page(const kvs_format *format, uint64_t key, int keys, filled
         if (keys) width = kvs_key_bits(format, count > 0 && (count == head_dim || f->ranks[i % head_dim] < count));
         f->codes[i] = (uint8_t)(kvs_random_bits(key + 1, (uint64_t)i) & ((1u << width) - 1u));
     }
-    for (int i = 0; i < 256; i++) {
+    for (int i = 0; i < 256 * 8; i++) {
         f->scales[i] = kvs_round_to_half(kvs_random_unit(key + 2, (uint64_t)i));
         f->zeros[i] = kvs_round_to_half(kvs_random_unit(key + 3, (uint64_t)i) - 0.5f);
     }
@@ -92,8 +99,10 @@ static void own_keys(const kvs_format *format, const uint8_t *ranks, uint8_t *co
     kvs_order_channels(format, ranks, channels);
     for (int d = 0; d < format->shape.head_dim; d++) {
         int row = kvs_meta_row(format, d, channels[d]), bits = kvs_key_bits(format, channels[d].boosted);
-        own(owners[format->key_scale.tensor], kvs_field_bit(&format->key_scale, 0, row), 16);
-        own(owners[format->key_zero.tensor], kvs_field_bit(&format->key_zero, 0, row), 16);
+        for (int g = 0; g < kvs_key_groups(&format->shape); g++) {
+            own(owners[format->key_scale.tensor], kvs_field_bit(&format->key_scale, g, row), 16);
+            own(owners[format->key_zero.tensor], kvs_field_bit(&format->key_zero, g, row), 16);
+        }
         for (int t = 0; t < format->shape.page_tokens; t++) {
             kvs_place place = kvs_key_place(format, t, d, channels[d]);
             int covered = 0;
@@ -110,8 +119,10 @@ static void own_keys(const kvs_format *format, const uint8_t *ranks, uint8_t *co
 
 static void own_values(const kvs_format *format, uint8_t *const owners[2]) {
     for (int t = 0; t < format->shape.page_tokens; t++) {
-        own(owners[format->value_scale.tensor], kvs_field_bit(&format->value_scale, t, 0), 16);
-        own(owners[format->value_zero.tensor], kvs_field_bit(&format->value_zero, t, 0), 16);
+        for (int g = 0; g < kvs_value_groups(&format->shape); g++) {
+            own(owners[format->value_scale.tensor], kvs_field_bit(&format->value_scale, t, g), 16);
+            own(owners[format->value_zero.tensor], kvs_field_bit(&format->value_zero, t, g), 16);
+        }
         for (int d = 0; d < format->shape.head_dim; d++)
             own(owners[0], kvs_field_bit(&format->value, t, d), format->shape.value_bits);
     }
@@ -147,6 +158,8 @@ static void check_round_trip(const kvs_layout *layout, const kvs_format *format,
     uint8_t *block[2] = {calloc(format->block_bytes[0] + 1u, 1), calloc(format->block_bytes[1] + 1u, 1)};
     size_t elements = (size_t)(format->shape.page_tokens * format->shape.head_dim);
     size_t channels = (size_t)format->shape.head_dim, tokens = (size_t)format->shape.page_tokens;
+    size_t key_groups = channels * (size_t)kvs_key_groups(&format->shape);
+    size_t value_groups = tokens * (size_t)kvs_value_groups(&format->shape);
     int count = format->shape.boost_channels;
     (void)layout;
     for (int h = 0; h < HEADS; h++) {
@@ -159,15 +172,15 @@ static void check_round_trip(const kvs_layout *layout, const kvs_format *format,
         back.page = (kvs_page){back.codes, back.ranks, back.scales, back.zeros};
         kvs_unpack_keys(format, h, (const uint8_t *const *)block, &back.page);
         assert_memory_equal(back.codes, keys[h].codes, elements);
-        assert_memory_equal(back.scales, keys[h].scales, sizeof(float) * channels);
-        assert_memory_equal(back.zeros, keys[h].zeros, sizeof(float) * channels);
+        assert_memory_equal(back.scales, keys[h].scales, sizeof(float) * key_groups);
+        assert_memory_equal(back.zeros, keys[h].zeros, sizeof(float) * key_groups);
         if (format->index == KVS_INDEX_RANKS) assert_memory_equal(back.ranks, keys[h].ranks, channels);
         for (size_t d = 0; d < channels; d++)
             assert_int_equal(back.ranks[d] < count, count == format->shape.head_dim || keys[h].ranks[d] < count);
         kvs_unpack_values(format, h, (const uint8_t *const *)block, &back.page);
         assert_memory_equal(back.codes, values[h].codes, elements);
-        assert_memory_equal(back.scales, values[h].scales, sizeof(float) * tokens);
-        assert_memory_equal(back.zeros, values[h].zeros, sizeof(float) * tokens);
+        assert_memory_equal(back.scales, values[h].scales, sizeof(float) * value_groups);
+        assert_memory_equal(back.zeros, values[h].zeros, sizeof(float) * value_groups);
     }
     free(block[0]);
     free(block[1]);
@@ -210,7 +223,7 @@ static void test_full_precision(void **state) {
 }
 
 static kvs_format make(const char *name, int head_dim, int tokens, int boosted) {
-    kvs_page_shape shape = {head_dim, tokens, 1, 2, 4, boosted, 2};
+    kvs_page_shape shape = {head_dim, tokens, 1, 2, 4, boosted, 2, 0, 0};
     kvs_format format;
     assert_int_equal(kvs_format_make(kvs_layout_find(name), &shape, &format, NULL), KVS_OK);
     return format;
@@ -272,11 +285,13 @@ static void test_refusals(void **state) {
         kvs_page_shape shape;
         const char *object;
     } table[] = {
-        {{80, 128, 1, 2, 4, 8, 2}, "head_dim"},    {{128, 48, 1, 2, 4, 8, 2}, "page"},
-        {{128, 512, 1, 2, 4, 8, 2}, "page"},       {{128, 128, 0, 2, 4, 8, 2}, "kv_heads"},
-        {{128, 128, 1, 3, 4, 8, 2}, "bits"},       {{128, 128, 1, 2, 4, 8, 6}, "bits"},
-        {{128, 128, 1, 4, 2, 8, 2}, "boost_bits"}, {{128, 128, 1, 2, 4, 129, 2}, "boost"},
-        {{128, 128, 1, 2, 4, -1, 2}, "boost"},     {{128, 16, 1, 2, 4, 8, 2}, "page"},
+        {{80, 128, 1, 2, 4, 8, 2, 0, 0}, "head_dim"},    {{128, 48, 1, 2, 4, 8, 2, 0, 0}, "page"},
+        {{128, 512, 1, 2, 4, 8, 2, 0, 0}, "page"},       {{128, 128, 0, 2, 4, 8, 2, 0, 0}, "kv_heads"},
+        {{128, 128, 1, 3, 4, 8, 2, 0, 0}, "bits"},       {{128, 128, 1, 2, 4, 8, 6, 0, 0}, "bits"},
+        {{128, 128, 1, 4, 2, 8, 2, 0, 0}, "boost_bits"}, {{128, 128, 1, 2, 4, 129, 2, 0, 0}, "boost"},
+        {{128, 128, 1, 2, 4, -1, 2, 0, 0}, "boost"},     {{128, 16, 1, 2, 4, 8, 2, 0, 0}, "page"},
+        {{128, 128, 1, 2, 4, 8, 2, 16, 0}, "group"},     {{128, 96, 1, 2, 4, 8, 2, 64, 0}, "group"},
+        {{128, 128, 1, 2, 4, 8, 2, 0, 16}, "v_group"},   {{96, 128, 1, 2, 4, 8, 2, 0, 64}, "v_group"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         kvs_format format;

@@ -157,7 +157,8 @@ static void *nans(size_t count) {
 }
 
 static void make_cache(cache *s, const attention_case *c) {
-    kvs_page_shape shape = {c->head_dim, c->page_tokens, c->kv_heads, c->bits, c->boost_bits, c->boost, c->value_bits};
+    kvs_page_shape shape = {c->head_dim, c->page_tokens, c->kv_heads, c->bits, c->boost_bits,
+                            c->boost,    c->value_bits,  0,           0};
     memset(s, 0, sizeof *s);
     s->c = c;
     ok(kvs_format_make(kvs_layout_find(c->layout), &shape, &s->format, &error));

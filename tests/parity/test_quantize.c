@@ -15,7 +15,7 @@
 #include "kernels/executor.h"
 #include "kernels/simt/runtime.h"
 
-enum { HEADS = 2, BLOCKS = 2, PAGES = HEADS * BLOCKS, MAX_PAGE = 256 * 256 };
+enum { HEADS = 2, BLOCKS = 2, PAGES = HEADS * BLOCKS, MAX_PAGE = 256 * 256, MAX_GROUPS = 256 * 8 };
 
 static const kvs_executor *device;
 
@@ -33,6 +33,7 @@ typedef struct parity_case {
     int head_dim, page_tokens, bits, boost_bits, boost, value_bits; /* boost in 32nds of head_dim */
     kvs_metric metric;
     kvs_affine_rule rule;
+    int key_group, value_group;
 } parity_case;
 
 #define SYSTEM                                                                                                         \
@@ -41,12 +42,25 @@ typedef struct parity_case {
     { KVS_ROUND_HALF_EVEN, KVS_META_BINARY16, KVS_DIVIDE_BY_STORED, 0.0f, 0.0f }
 
 static const parity_case cases[] = {
-    {128, 128, 2, 4, 8, 2, KVS_METRIC_MAGNITUDE, SYSTEM}, {128, 128, 2, 4, 4, 2, KVS_METRIC_VARIANCE, SYSTEM},
-    {64, 16, 2, 4, 8, 2, KVS_METRIC_RANGE, KIVI},         {64, 32, 2, 8, 3, 4, KVS_METRIC_MAGNITUDE, KIVI},
-    {96, 64, 2, 4, 5, 2, KVS_METRIC_RANDOM, SYSTEM},      {96, 128, 4, 8, 8, 8, KVS_METRIC_MAGNITUDE, KIVI},
-    {256, 32, 2, 4, 8, 4, KVS_METRIC_VARIANCE, SYSTEM},   {64, 256, 2, 4, 32, 2, KVS_METRIC_MAGNITUDE, SYSTEM},
-    {128, 64, 2, 4, 0, 8, KVS_METRIC_MAGNITUDE, KIVI},    {128, 32, 8, 8, 0, 2, KVS_METRIC_MAGNITUDE, SYSTEM},
-    {256, 256, 4, 8, 8, 2, KVS_METRIC_MAGNITUDE, SYSTEM},
+    {128, 128, 2, 4, 8, 2, KVS_METRIC_MAGNITUDE, SYSTEM, 0, 0},
+    {128, 128, 2, 4, 4, 2, KVS_METRIC_VARIANCE, SYSTEM, 0, 0},
+    {64, 16, 2, 4, 8, 2, KVS_METRIC_RANGE, KIVI, 0, 0},
+    {64, 32, 2, 8, 3, 4, KVS_METRIC_MAGNITUDE, KIVI, 0, 0},
+    {96, 64, 2, 4, 5, 2, KVS_METRIC_RANDOM, SYSTEM, 0, 0},
+    {96, 128, 4, 8, 8, 8, KVS_METRIC_MAGNITUDE, KIVI, 0, 0},
+    {256, 32, 2, 4, 8, 4, KVS_METRIC_VARIANCE, SYSTEM, 0, 0},
+    {64, 256, 2, 4, 32, 2, KVS_METRIC_MAGNITUDE, SYSTEM, 0, 0},
+    {128, 64, 2, 4, 0, 8, KVS_METRIC_MAGNITUDE, KIVI, 0, 0},
+    {128, 32, 8, 8, 0, 2, KVS_METRIC_MAGNITUDE, SYSTEM, 0, 0},
+    {256, 256, 4, 8, 8, 2, KVS_METRIC_MAGNITUDE, SYSTEM, 0, 0},
+    {64, 48, 2, 4, 4, 2, KVS_METRIC_VARIANCE, SYSTEM, 0, 0},
+    {128, 96, 2, 4, 8, 2, KVS_METRIC_MAGNITUDE, KIVI, 0, 0},
+    {96, 208, 4, 4, 0, 8, KVS_METRIC_MAGNITUDE, KIVI, 0, 0},
+    {64, 160, 2, 8, 5, 4, KVS_METRIC_VARIANCE, SYSTEM, 0, 0},
+    {256, 80, 2, 4, 1, 2, KVS_METRIC_GIVEN, SYSTEM, 0, 0},
+    {128, 128, 2, 2, 0, 2, KVS_METRIC_MAGNITUDE, KIVI, 32, 32},
+    {96, 96, 2, 4, 6, 4, KVS_METRIC_RANGE, KIVI, 32, 32},
+    {256, 192, 4, 8, 8, 8, KVS_METRIC_GIVEN, KIVI, 64, 128},
 };
 
 /* Channels with outliers, channels that are constant, values on the halves of a code, equal scores. */
@@ -71,41 +85,57 @@ typedef struct setup {
     uint16_t *x;
     kvs_page_place places[PAGES];
     uint8_t *expected[2], *got[2];
-    void *device_x, *device_places, *device_tensors[2], *device_blocks, *device_y;
+    void *device_x, *device_scores, *device_places, *device_tensors[2], *device_blocks, *device_y;
 } setup;
 
 static const char *const metric_names[] = {"magnitude", "variance", "range", "random"};
 static const int32_t block_ids[BLOCKS] = {2, 0}; /* of three blocks in memory */
 
+/* Scores of either sign with ties, zeros of both signs among them: what a ranking on the CPU may come to. */
+static float given_score(int page, int channel) {
+    int step = (int)(kvs_random_bits((uint64_t)page + 70, (uint64_t)channel) % 31) - 15;
+    return step == 0 && channel % 2 ? -0.0f : 0.125f * (float)step;
+}
+
+static void expected_ranks(const setup *s, int page, const float *x, uint8_t *ranks_out) {
+    static float scratch[2 * MAX_PAGE], scores[256];
+    int ranks[256], head_dim = s->format.shape.head_dim, count = s->format.shape.boost_channels;
+    kvs_page_context context = {.place = s->places[page]};
+    if (s->c->metric == KVS_METRIC_GIVEN)
+        for (int d = 0; d < head_dim; d++) scores[d] = given_score(page, d);
+    else
+        kvs_ranking_find(metric_names[s->c->metric])
+            ->score(&context, s->format.shape.page_tokens, head_dim, x, scratch, scores);
+    kvs_rank_channels(head_dim, scores, ranks);
+    for (int d = 0; d < head_dim; d++) ranks_out[d] = (uint8_t)(ranks[d] < count ? ranks[d] : count);
+    if (count == head_dim)
+        for (int d = 0; d < head_dim; d++) ranks_out[d] = (uint8_t)d;
+}
+
 /* The CPU's arithmetic, straight from its definition. */
 static void expected_page(const setup *s, int page, int values, kvs_page *out) {
-    static float x[MAX_PAGE], scratch[2 * MAX_PAGE], scores[256];
-    int ranks[256], head_dim = s->format.shape.head_dim, tokens = s->format.shape.page_tokens;
-    int count = s->format.shape.boost_channels;
+    static float x[MAX_PAGE];
+    const kvs_page_shape *shape = &s->format.shape;
+    int head_dim = shape->head_dim, tokens = shape->page_tokens, count = shape->boost_channels;
     for (int i = 0; i < tokens * head_dim; i++)
         x[i] = kvs_half_to_float(s->x[(size_t)page * (size_t)(tokens * head_dim) + (size_t)i]);
-    kvs_page_context context = {.place = s->places[page]};
-    kvs_ranking_find(metric_names[s->c->metric])->score(&context, tokens, head_dim, x, scratch, scores);
-    kvs_rank_channels(head_dim, scores, ranks);
-    for (int d = 0; d < head_dim; d++) out->ranks[d] = (uint8_t)(ranks[d] < count ? ranks[d] : count);
-    int groups = values ? tokens : head_dim, members = values ? head_dim : tokens;
-    int group_stride = values ? head_dim : 1, stride = values ? 1 : head_dim;
-    for (int g = 0; g < groups; g++) {
-        float low = x[g * group_stride], high = low;
+    expected_ranks(s, page, x, out->ranks);
+    int members = values ? shape->value_group : shape->key_group, stride = values ? 1 : head_dim;
+    for (int g = 0; g < tokens * head_dim / members; g++) {
+        int first = values ? g * members : g / head_dim * members * head_dim + g % head_dim;
+        float low = x[first], high = low;
         for (int i = 1; i < members; i++) {
-            low = fminf(low, x[g * group_stride + i * stride]);
-            high = fmaxf(high, x[g * group_stride + i * stride]);
+            low = fminf(low, x[first + i * stride]);
+            high = fmaxf(high, x[first + i * stride]);
         }
-        int boosted = count > 0 && ranks[values ? 0 : g] < count;
-        int bits = values ? s->format.shape.value_bits : kvs_key_bits(&s->format, boosted);
-        float levels = kvs_affine_levels(bits);
+        int boosted = count == head_dim || (count > 0 && out->ranks[g % head_dim] < count);
+        float levels = kvs_affine_levels(values ? shape->value_bits : kvs_key_bits(&s->format, boosted));
         kvs_affine_group group = kvs_affine_fit(s->c->rule, low, high, levels);
         out->scales[g] = group.scale;
         out->zeros[g] = group.zero;
-        for (int i = 0; i < members; i++) {
-            int at = g * group_stride + i * stride;
-            out->codes[at] = (uint8_t)kvs_affine_code(s->c->rule.rounding, group, x[at], levels);
-        }
+        for (int i = 0; i < members; i++)
+            out->codes[first + i * stride] =
+                (uint8_t)kvs_affine_code(s->c->rule.rounding, group, x[first + i * stride], levels);
     }
 }
 
@@ -115,7 +145,7 @@ static void block_of(const setup *s, int page, uint8_t *const tensors[2], uint8_
 
 static void expect(setup *s) {
     static uint8_t codes[MAX_PAGE], ranks[256];
-    static float scales[256], zeros[256];
+    static float scales[MAX_GROUPS], zeros[MAX_GROUPS];
     kvs_page page = {codes, ranks, scales, zeros};
     for (int p = 0; p < PAGES; p++) {
         uint8_t *block[2];
@@ -129,8 +159,9 @@ static void expect(setup *s) {
 
 static void open_setup(setup *s, const kvs_layout *layout, const parity_case *c) {
     kvs_error error;
-    kvs_page_shape shape = {c->head_dim,  c->page_tokens, HEADS, c->bits, c->boost_bits, c->boost * c->head_dim / 32,
-                            c->value_bits};
+    kvs_page_shape shape = {c->head_dim,   c->page_tokens, HEADS,
+                            c->bits,       c->boost_bits,  c->boost * c->head_dim / 32,
+                            c->value_bits, c->key_group,   c->value_group};
     memset(s, 0, sizeof *s);
     s->c = c;
     OK(kvs_format_make(layout, &shape, &s->format, &error));
@@ -143,6 +174,10 @@ static void open_setup(setup *s, const kvs_layout *layout, const parity_case *c)
     OK(device->allocate(sizeof s->places, "places", &s->device_places, &error));
     OK(device->allocate(sizeof block_ids, "blocks", &s->device_blocks, &error));
     OK(device->upload(s->device_x, s->x, 2 * elements, &error));
+    float scores[PAGES * 256];
+    for (int i = 0; i < PAGES * c->head_dim; i++) scores[i] = given_score(i / c->head_dim, i % c->head_dim);
+    OK(device->allocate(sizeof scores, "scores", &s->device_scores, &error));
+    OK(device->upload(s->device_scores, scores, sizeof(float) * (size_t)(PAGES * c->head_dim), &error));
     OK(device->upload(s->device_places, s->places, sizeof s->places, &error));
     OK(device->upload(s->device_blocks, block_ids, sizeof block_ids, &error));
     for (int i = 0; i < 2; i++) {
@@ -158,6 +193,7 @@ static void open_setup(setup *s, const kvs_layout *layout, const parity_case *c)
 static void close_setup(setup *s) {
     device->release(s->device_x);
     device->release(s->device_y);
+    device->release(s->device_scores);
     device->release(s->device_places);
     device->release(s->device_blocks);
     for (int i = 0; i < 2; i++) {
@@ -173,6 +209,7 @@ static void run_quantize(setup *s) {
     kvs_quantize_args args = {.format = s->format, .rule = s->c->rule, .metric = s->c->metric, .pages = PAGES};
     args.x = s->device_x;
     args.places = s->device_places;
+    args.scores = s->device_scores;
     args.blocks = s->device_blocks;
     for (int i = 0; i < 2; i++) args.tensors[i] = s->device_tensors[i];
     OK(kvs_executor_quantize(device, 0, &args, NULL, &error));
@@ -186,7 +223,7 @@ static void run_quantize(setup *s) {
  * is not compared: whoever packs may leave anything there. */
 static void compare_pages(setup *s, const char *layout) {
     static uint8_t codes[2][MAX_PAGE], ranks[2][256];
-    static float scales[2][256], zeros[2][256];
+    static float scales[2][MAX_GROUPS], zeros[2][MAX_GROUPS];
     int head_dim = s->format.shape.head_dim, tokens = s->format.shape.page_tokens;
     kvs_page page[2] = {{codes[0], ranks[0], scales[0], zeros[0]}, {codes[1], ranks[1], scales[1], zeros[1]}};
     for (int p = 0; p < PAGES; p++)
@@ -197,7 +234,9 @@ static void compare_pages(setup *s, const char *layout) {
                 (values ? kvs_unpack_values : kvs_unpack_keys)(&s->format, p % HEADS, (const uint8_t *const *)block,
                                                                &page[side]);
             }
-            size_t groups = sizeof(float) * (size_t)(values ? tokens : head_dim);
+            const kvs_page_shape *shape = &s->format.shape;
+            int count = values ? tokens * kvs_value_groups(shape) : head_dim * kvs_key_groups(shape);
+            size_t groups = sizeof(float) * (size_t)count;
             if (memcmp(codes[0], codes[1], (size_t)(head_dim * tokens)) != 0 ||
                 memcmp(scales[0], scales[1], groups) != 0 || memcmp(zeros[0], zeros[1], groups) != 0 ||
                 (!values && memcmp(ranks[0], ranks[1], (size_t)head_dim) != 0))
@@ -208,7 +247,7 @@ static void compare_pages(setup *s, const char *layout) {
 
 static void compare_dequantized(setup *s, int values) {
     static uint8_t codes[MAX_PAGE], ranks[256];
-    static float scales[256], zeros[256];
+    static float scales[MAX_GROUPS], zeros[MAX_GROUPS];
     static uint16_t y[PAGES * MAX_PAGE];
     kvs_page page = {codes, ranks, scales, zeros};
     kvs_error error;
@@ -224,7 +263,8 @@ static void compare_dequantized(setup *s, int values) {
         block_of(s, p, s->expected, block);
         (values ? kvs_unpack_values : kvs_unpack_keys)(&s->format, p % HEADS, (const uint8_t *const *)block, &page);
         for (int i = 0; i < tokens * head_dim; i++) {
-            int group = values ? i / head_dim : i % head_dim;
+            int group = values ? i / s->format.shape.value_group
+                               : i / (s->format.shape.key_group * head_dim) * head_dim + i % head_dim;
             uint16_t expected = kvs_float_to_half(kvs_affine_value(codes[i], scales[group], zeros[group]));
             assert_int_equal(y[p * tokens * head_dim + i], expected);
         }
@@ -247,7 +287,7 @@ static void test_layouts(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int l = 0; kvs_layouts[l] != NULL; l++)
             if (kvs_layouts[l]->arrange != NULL && strncmp(kvs_layouts[l]->name, "fp16", 4) != 0 &&
-                cases[i].page_tokens >= kvs_layouts[l]->min_page_tokens)
+                cases[i].page_tokens % kvs_layouts[l]->min_page_tokens == 0)
                 check_case(kvs_layouts[l], &cases[i]);
 }
 
@@ -313,7 +353,7 @@ static void test_copy(void **state) {
 static void test_refusals(void **state) {
     (void)state;
     kvs_error error;
-    kvs_page_shape shape = {64, 32, HEADS, 2, 4, 8, 2};
+    kvs_page_shape shape = {64, 32, HEADS, 2, 4, 8, 2, 0, 0};
     kvs_quantize_args args = {.pages = PAGES};
     assert_int_equal(kvs_format_make(kvs_layout_find("kitty"), &shape, &args.format, &error), KVS_OK);
     args.rule.meta = KVS_META_BINARY32;
@@ -323,6 +363,9 @@ static void test_refusals(void **state) {
     args.metric = KVS_METRIC_RANDOM;
     assert_int_equal(kvs_executor_quantize(device, 0, &args, NULL, &error), KVS_USAGE);
     assert_non_null(strstr(error.rule, "places"));
+    args.metric = KVS_METRIC_GIVEN;
+    assert_int_equal(kvs_executor_quantize(device, 0, &args, NULL, &error), KVS_USAGE);
+    assert_non_null(strstr(error.rule, "scores"));
     args.pages = PAGES + 1;
     assert_int_equal(kvs_executor_quantize(device, 1, &args, NULL, &error), KVS_USAGE);
     kvs_attention_args attention = {.format = args.format, .sequences = 1, .query_heads = 2 * HEADS, .splits = 1};
