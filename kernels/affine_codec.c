@@ -198,6 +198,20 @@ static void channel_pages(const kvs_store *store, const kvs_page_context *first,
     }
 }
 
+static void clip_extremes(float clip, int groups, fitted f) {
+    for (int g = 0; g < groups; g++) {
+        f.low[g] *= clip;
+        f.high[g] *= clip;
+    }
+}
+
+static void round_metadata(const kvs_minifloat *format, int groups, fitted f) {
+    for (int g = 0; g < groups; g++) {
+        f.scale[g] = kvs_minifloat_round(format, f.scale[g]);
+        f.zero[g] = kvs_minifloat_round(format, f.zero[g]);
+    }
+}
+
 /* Rows are contiguous, so page after page is one list of groups of consecutive elements. */
 static void token_pages(const kvs_store *store, int64_t pages, const float *x, kvs_coded out, float *scratch) {
     const kvs_affine_config *config = config_of(store);
@@ -209,7 +223,9 @@ static void token_pages(const kvs_store *store, int64_t pages, const float *x, k
         int block = groups - g < TOKEN_BLOCK ? (int)(groups - g) : TOKEN_BLOCK;
         size_t element = (size_t)g * (size_t)group;
         token_extremes(block, group, x + element, f.low, f.high);
+        if (config->clip > 0.0f) clip_extremes(config->clip, block, f);
         fit(config->rule, block, f);
+        if (config->meta != NULL) round_metadata(config->meta, block, f);
         encode_token_groups(config->rule.rounding, block, group, x + element, out.x_hat + element,
                             out.codes != NULL ? out.codes + element : NULL, f);
         keep_metadata(&f, (size_t)block, (size_t)g, out);
@@ -248,7 +264,9 @@ static kvs_bits page_bits(const kvs_store *store) {
     const kvs_affine_config *config = config_of(store);
     int tokens = store->window.page_tokens, channels = store->head_dim, boosted = config->boost_count;
     kvs_bits bits = {0};
-    bits.metadata = page_groups(store) * (config->rule.meta == KVS_META_BINARY16 ? 2.0 * 16.0 : 2.0 * 32.0);
+    int width = config->rule.meta == KVS_META_BINARY16 ? 16 : 32;
+    if (config->meta != NULL) width = 1 + config->meta->exponent_bits + config->meta->mantissa_bits;
+    bits.metadata = page_groups(store) * 2.0 * width;
     if (config->axis == KVS_AXIS_TOKEN) {
         add_rows(&bits, tokens, channels, config->bits);
         return bits;

@@ -5,6 +5,7 @@
 #define KVS_KERNELS_AFFINE_CODEC_H
 
 #include "kernels/affine.h"
+#include "kernels/minifloat.h"
 #include "kernels/scheme.h"
 
 #ifdef __cplusplus
@@ -27,6 +28,9 @@ typedef struct kvs_affine_config {
     const kvs_ranking *ranking; /* may be NULL when boost_count is 0 or head_dim */
     int rank_window;            /* kvs_query_needs.window of the ranking */
     kvs_affine_rule rule;
+    float clip;                /* minimum and maximum of a group are multiplied by this first; 0: not. Per token only */
+    const kvs_minifloat *meta; /* scales and zeros are rounded to this after the codes are computed and take its bits;
+                                * NULL: as rule says. Per token only */
     int planes; /* the layout stores boosted codes as planes of `bits` bits; otherwise each channel at its own width */
 } kvs_affine_config;
 

@@ -53,7 +53,7 @@ const kvs_scheme_type *kvs_scheme_type_find(const char *name) {
 
 /* The type that spec names; *params is set to what follows the colon. */
 static kvs_status find_type(const char *spec, const kvs_scheme_type **type, const char **params, kvs_error *error) {
-    char name[32] = "", known[256] = "";
+    char name[32] = "", known[512] = "";
     size_t length = strcspn(spec, ":");
     if (length < sizeof name) memcpy(name, spec, length);
     *type = kvs_scheme_type_find(name);

@@ -7,6 +7,7 @@
 #ifndef KVS_KERNELS_SCHEME_H
 #define KVS_KERNELS_SCHEME_H
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +28,9 @@ typedef struct kvs_window {
     int decode_lag;    /* steps by which decoding quantizes later than a prefill would (Kitty's simulator: 1 for K) */
     int prefix_tokens; /* nothing is stored before this many tokens are there: what the codec is fitted to */
 } kvs_window;
+
+/* Of a store without a codec: a recent window without end, so no token is ever due. */
+#define KVS_NEVER_STORED ((kvs_window){.page_tokens = 1, .recent_tokens = INT_MAX})
 
 /* The end of the stored range [S, end) once `tokens` tokens have been seen, the first prefill_tokens of them at once:
  *     S + floor(max(0, tokens - S - W - lag) / P) * P, and at least what the prefill stored (same formula, no lag);

@@ -3,9 +3,7 @@
 
 static kvs_status open_fp16(kvs_scheme *scheme, kvs_error *error) {
     (void)error;
-    /* A recent window without end: no token is ever due to be stored. */
-    kvs_window window = {.page_tokens = 1, .recent_tokens = INT_MAX};
-    scheme->k = scheme->v = (kvs_store){.window = window, .head_dim = scheme->head_dim};
+    scheme->k = scheme->v = (kvs_store){.window = KVS_NEVER_STORED, .head_dim = scheme->head_dim};
     return KVS_OK;
 }
 

@@ -27,7 +27,7 @@ static void what_does_not_fit_is_named(void **state) {
         int head_dim;
         const char *file, *object, *rule;
     } wrong[] = {
-        {"kitten", 128, "kitten", "", "unknown scheme; known: fp16, int, kivi, kitty, kitty-pro"},
+        {"kitten", 128, "kitten", "", "unknown scheme; known: fp16, int, kivi, kitty, kitty-pro, "},
         {"", 128, "", "", "unknown scheme"},
         {":bits=2", 128, ":bits=2", "", "unknown scheme"},
         {"kitty:", 0, "kitty:", "head_dim", "0 is outside 1 to 1024"},
