@@ -13,6 +13,10 @@ NVCC ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin
 CUDA ?= $(if $(NVCC),1,0)
 CUDA_ARCHS ?= 80 90
 PKG_CONFIG ?= pkg-config
+# Only the headers of CUPTI 13 are needed to build: the library is loaded at run time (analysis/cupti).
+CUDA_INCLUDES = $(if $(NVCC),$(dir $(NVCC))../include) /usr/local/cuda/include
+CUPTI_INCLUDE = $(patsubst %/cupti_range_profiler.h,%,$(firstword $(wildcard $(CUDA_INCLUDES:%=%/cupti_range_profiler.h))))
+CUPTI ?= $(if $(CUPTI_INCLUDE),1,0)
 HDF5 = $(shell $(PKG_CONFIG) --exists hdf5-serial 2>/dev/null && echo hdf5-serial || echo hdf5)
 PACKAGES = $(HDF5) libcjson libcrypto openblas libpcre2-8
 PYTHON ?= $(shell for p in /usr/bin/python3 python3; do $$p -c 'import h5py, numpy' 2>/dev/null && { echo $$p; break; }; done)
@@ -35,7 +39,7 @@ endif
 # --- what is built --------------------------------------------------------------------------------------------------
 FRONT   := sim/main.c sim/options.c $(wildcard sim/commands/*.c)
 ROOMS   := core traces kernels kernels/schemes kernels/rankings kernels/layouts kernels/simt sim sim/model analysis \
-           analysis/metrics plots
+           analysis/metrics plots $(if $(filter 1,$(CUPTI)),analysis/cupti)
 SOURCES := $(filter-out $(FRONT),$(foreach room,$(ROOMS),$(wildcard $(room)/*.c)))
 KERNELS := $(wildcard kernels/*.cu kernels/cuda/*.cu)
 KERNEL_SOURCES := $(sort $(KERNELS) $(wildcard kernels/cuda/*.cuh kernels/layouts/*.[ch]) kernels/layout.c kernels/layout.h)
@@ -50,6 +54,12 @@ OBJECTS += $(KERNELS:%.cu=$(B)/%.cu.o) $(patsubst %.c,$(B)/%.o,$(wildcard kernel
 CPPFLAGS += -isystem $(dir $(NVCC))../include
 LDLIBS += $(if $(KERNELS),-L$(dir $(NVCC))../lib64 -lcudart_static -lstdc++ -ldl -lrt)
 endif
+ifeq ($(CUPTI),1)
+# Its host header includes <string>, which C lacks and C++ finds before the empty one.
+CPPFLAGS += -DKVS_HAVE_CUPTI=1 -isystem $(CUPTI_INCLUDE) -idirafter $(B)/include
+LDLIBS += -ldl
+FAKES := $(B)/tests/fake/libcupti.so
+endif
 SUITES := unit golden oracle parity fuzz
 TESTS  := $(foreach suite,$(SUITES),$(wildcard tests/$(suite)/test_*.c))
 TEST_PROGRAMS := $(TESTS:%.c=$(B)/%) $(patsubst %.cu,$(B)/%,$(foreach suite,$(SUITES),$(wildcard tests/$(suite)/test_*.cu)))
@@ -59,7 +69,8 @@ all: $(B)/kvscope $(B)/libkvscope.a $(B)/libkvscope.so ## build the program and 
 FLAGS = $(CC) $(CPPFLAGS) $(CFLAGS) $(CXX) $(CXXFLAGS) $(if $(filter 1,$(CUDA)),$(NVCC) $(NVFLAGS))
 # Rewritten when a flag changes, so that one folder never mixes builds with and without CUDA or a sanitizer.
 $(B)/flags: FORCE
-	@mkdir -p $(@D)
+	@mkdir -p $(@D) $(B)/include
+	@[ -e $(B)/include/string ] || : >$(B)/include/string
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' >$@
 
 # A profile says which kernels it is of: the digest of their sources and of the layouts'.
@@ -95,8 +106,12 @@ $(B)/libkvscope.so: $(OBJECTS)
 $(B)/kvscope: $(FRONT:%.c=$(B)/%.o) $(B)/libkvscope.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-$(B)/tests/%: $(B)/tests/%.o $(B)/libkvscope.a
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$($(PKG_CONFIG) --libs cmocka) $(LDLIBS)
+# A CUPTI of the tests' own; its tests find it beside themselves.
+$(B)/tests/fake/libcupti.so: $(B)/tests/fake/cupti.o
+	$(Q)$(CC) $(LDFLAGS) -shared -o $@ $^
+
+$(B)/tests/%: $(B)/tests/%.o $(B)/libkvscope.a $(FAKES)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(B)/libkvscope.a $$($(PKG_CONFIG) --libs cmocka) $(LDLIBS)
 
 # --- targets --------------------------------------------------------------------------------------------------------
 deps: ## install what the build, the tests and the plots need, or say which command does

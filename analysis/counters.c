@@ -6,10 +6,9 @@
 #define SUM  1.0, KVS_OVER_SUM
 #define MEAN 1.0, KVS_OVER_MEAN
 
-/* Requests are warp instructions with a lane that is on, as in the model. Sectors of loads, stores and copies are
- * counted by instruction (smsp__sass_...), because the counters of the L1 cache put some asynchronous copies among the
- * loads and need two passes more. L2 sectors are those that the SMs ask for: traffic between the halves of the cache is
- * left out. */
+/* Requests and sectors are counted by instruction (smsp__sass_...): the counters of the L1 cache put some asynchronous
+ * copies among the loads and need two passes more, and those of the SMs were off by some hundreds on an H200. L2
+ * sectors are those that the SMs ask for: traffic between the halves of the cache is left out. */
 const kvs_counter_type kvs_counter_types[] = {
     [KVS_COUNTER_DRAM_READ_BYTES] = {"dram_read_bytes",
                                      "bytes",
@@ -39,8 +38,8 @@ const kvs_counter_type kvs_counter_types[] = {
     [KVS_COUNTER_LOAD_REQUESTS] = {"load_requests",
                                    "requests",
                                    "ordinary loads from global memory",
-                                   {"smsp__inst_executed_op_global_ld_pred_on_any.sum",
-                                    "smsp__sass_inst_executed_op_global_ld.sum"},
+                                   {"smsp__sass_inst_executed_op_global_ld.sum",
+                                    "smsp__inst_executed_op_global_ld_pred_on_any.sum"},
                                    SUM},
     [KVS_COUNTER_LOAD_SECTORS] = {"load_sectors",
                                   "sectors",
@@ -56,8 +55,8 @@ const kvs_counter_type kvs_counter_types[] = {
     [KVS_COUNTER_STORE_REQUESTS] = {"store_requests",
                                     "requests",
                                     "stores to global memory",
-                                    {"smsp__inst_executed_op_global_st_pred_on_any.sum",
-                                     "smsp__sass_inst_executed_op_global_st.sum"},
+                                    {"smsp__sass_inst_executed_op_global_st.sum",
+                                     "smsp__inst_executed_op_global_st_pred_on_any.sum"},
                                     SUM},
     [KVS_COUNTER_STORE_SECTORS] = {"store_sectors",
                                    "sectors",

@@ -83,6 +83,9 @@ typedef struct kvs_kernels {
     int (*decode_attention_fp16)(const kvs_attention_args *args, void *stream); /* full-precision layouts */
     /* bytes is a multiple of 16. */
     int (*copy)(const void *source, void *destination, int64_t bytes, void *stream);
+    /* Reads, which evicts everything else from the caches. bytes is a multiple of 16. Writes to sink only when a
+     * thread's words add up to one odd number; never where they are all 0. */
+    int (*read)(const void *source, int64_t bytes, uint32_t *sink, void *stream);
     const char *(*text)(int error);
 } kvs_kernels;
 

@@ -9,6 +9,7 @@ int KVS_BACKEND(kvs_dequantize)(const kvs_dequantize_args *args, void *stream);
 int KVS_BACKEND(kvs_decode_attention)(const kvs_attention_args *args, void *stream);
 int KVS_BACKEND(kvs_decode_attention_fp16)(const kvs_attention_args *args, void *stream);
 int KVS_BACKEND(kvs_copy)(const void *source, void *destination, int64_t bytes, void *stream);
+int KVS_BACKEND(kvs_read)(const void *source, int64_t bytes, uint32_t *sink, void *stream);
 }
 
 static const char *text_of(int error) {
@@ -23,5 +24,6 @@ extern "C" const kvs_kernels KVS_BACKEND(kvs_kernels) = {
     KVS_BACKEND(kvs_decode_attention),
     KVS_BACKEND(kvs_decode_attention_fp16),
     KVS_BACKEND(kvs_copy),
+    KVS_BACKEND(kvs_read),
     text_of,
 };
