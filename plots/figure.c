@@ -96,6 +96,13 @@ kvs_status kvs_figure_compose_occupancy(const kvs_plot_type *type, const kvs_occ
     return close_streams(type, figure, status, error);
 }
 
+kvs_status kvs_figure_compose_profile(const kvs_plot_type *type, const kvs_profile *profile, const void *config,
+                                      kvs_figure *figure, kvs_error *error) {
+    kvs_status status = KVS_OK;
+    if (open_streams(type, figure)) status = type->compose_profile(profile, config, figure, error);
+    return close_streams(type, figure, status, error);
+}
+
 void kvs_figure_clear(kvs_figure *figure) {
     free(figure->csv_text);
     free(figure->gp_text);

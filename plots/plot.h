@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "analysis/occupancy.h"
+#include "analysis/profile.h"
 #include "analysis/result.h"
 #include "core/params.h"
 #include "core/status.h"
@@ -38,11 +39,16 @@ typedef struct kvs_plot_type {
     /* Instead of compose, for a plot of what `kvscope alloc` found. */
     kvs_status (*compose_occupancy)(const kvs_occupancy_results *results, const void *config, kvs_figure *figure,
                                     kvs_error *error);
+    /* Or for a plot of what `kvscope profile` found. */
+    int (*applies_to_profile)(const kvs_profile *profile); /* NULL: to all */
+    kvs_status (*compose_profile)(const kvs_profile *profile, const void *config, kvs_figure *figure, kvs_error *error);
 } kvs_plot_type;
 
-/* All registered plots of replays and sweeps, ended by NULL; and one by its name, or NULL. The same of allocations. */
+/* All registered plots of replays and sweeps, ended by NULL; and one by its name, or NULL. The same of allocations and
+ * of profiles. */
 extern const kvs_plot_type *const kvs_plot_types[];
 extern const kvs_plot_type *const kvs_occupancy_plot_types[];
+extern const kvs_plot_type *const kvs_profile_plot_types[];
 const kvs_plot_type *kvs_plot_type_find(const char *name);
 
 /* Composes a figure; config as type->params describes it. *figure is the caller's, freed with kvs_figure_clear. */
@@ -50,6 +56,8 @@ KVS_MUST_CHECK kvs_status kvs_figure_compose(const kvs_plot_type *type, const kv
                                              kvs_figure *figure, kvs_error *error);
 KVS_MUST_CHECK kvs_status kvs_figure_compose_occupancy(const kvs_plot_type *type, const kvs_occupancy_results *results,
                                                        const void *config, kvs_figure *figure, kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_figure_compose_profile(const kvs_plot_type *type, const kvs_profile *profile,
+                                                     const void *config, kvs_figure *figure, kvs_error *error);
 void kvs_figure_clear(kvs_figure *figure);
 
 /* Writes NAME.csv and NAME.gp into the folder (made if missing) and removes pictures of an earlier run. */

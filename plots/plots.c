@@ -4,6 +4,7 @@
 #include "plots/plot.h"
 
 extern const kvs_plot_type kvs_plot_frontier, kvs_plot_heads, kvs_plot_channels, kvs_plot_memory, kvs_plot_proxy;
+extern const kvs_plot_type kvs_plot_roofline, kvs_plot_prediction, kvs_plot_sectors;
 extern const kvs_plot_type kvs_plot_occupancy, kvs_plot_hit_rate, kvs_plot_concurrency;
 
 const kvs_plot_type *const kvs_plot_types[] = {
@@ -16,6 +17,9 @@ const kvs_plot_type *const kvs_occupancy_plot_types[] = {
     &kvs_plot_concurrency,
     NULL,
 };
+
+const kvs_plot_type *const kvs_profile_plot_types[] = {&kvs_plot_roofline, &kvs_plot_prediction, &kvs_plot_sectors,
+                                                       NULL};
 
 const kvs_plot_type *kvs_plot_type_find(const char *name) {
     for (int i = 0; kvs_plot_types[i] != NULL; i++)

@@ -95,6 +95,7 @@ static void add_plots_of(cJSON *entries, const kvs_plot_type *const *types) {
 static void add_plots(cJSON *entries) {
     add_plots_of(entries, kvs_plot_types);
     add_plots_of(entries, kvs_occupancy_plot_types);
+    add_plots_of(entries, kvs_profile_plot_types);
 }
 
 static void add_kernels(cJSON *entries) {

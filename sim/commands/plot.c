@@ -146,12 +146,24 @@ static kvs_status select_results(const kvs_results *all, const settings *s, kvs_
     return KVS_OK;
 }
 
-/* Drops the plots that were asked for only as one of all and are about what the results do not have. */
-static void drop_jobs(jobs *list, const kvs_results *results) {
+/* What is drawn: one of them. */
+typedef struct drawn {
+    const kvs_results *results;
+    const kvs_occupancy_results *occupancy;
+    const kvs_profile *profile;
+} drawn;
+
+static int applies(const kvs_plot_type *type, drawn what) {
+    if (what.results != NULL) return type->applies == NULL || type->applies(what.results);
+    return what.profile == NULL || type->applies_to_profile == NULL || type->applies_to_profile(what.profile);
+}
+
+/* Drops the plots that were asked for only as one of all and are about what the file does not have. */
+static void drop_jobs(jobs *list, drawn what) {
     int kept = 0;
     for (int i = 0; i < list->count; i++) {
         plot_job *job = &list->jobs[i];
-        if (job->of_all && job->type->applies != NULL && !job->type->applies(results))
+        if (job->of_all && !applies(job->type, what))
             free(job->config);
         else
             list->jobs[kept++] = *job;
@@ -161,18 +173,14 @@ static void drop_jobs(jobs *list, const kvs_results *results) {
 
 /* --- drawing ------------------------------------------------------------------------------------------------------ */
 
-/* What is drawn: one of the two. */
-typedef struct drawn {
-    const kvs_results *results;
-    const kvs_occupancy_results *occupancy;
-} drawn;
-
 static kvs_status draw(plot_job *job, drawn what, const char *folder, kvs_error *error) {
     kvs_figure figure;
     if (what.results != NULL)
         KVS_TRY(kvs_figure_compose(job->type, what.results, job->config, &figure, error));
-    else
+    else if (what.occupancy != NULL)
         KVS_TRY(kvs_figure_compose_occupancy(job->type, what.occupancy, job->config, &figure, error));
+    else
+        KVS_TRY(kvs_figure_compose_profile(job->type, what.profile, job->config, &figure, error));
     kvs_status status = kvs_figure_write(&figure, folder, error);
     if (status == KVS_OK) status = kvs_figure_draw(&figure, folder, error);
     kvs_figure_clear(&figure);
@@ -227,6 +235,7 @@ static kvs_status print_json(const jobs *list, const char *path, const char *fol
 }
 
 static kvs_status draw_and_print(jobs *list, const settings *s, drawn what, const char *path, kvs_error *error) {
+    drop_jobs(list, what);
     kvs_status status = draw_all(list, what, s->folder, s->common.quiet || s->common.json, error);
     if (error->status != KVS_OK && strcmp(error->file, "results") == 0)
         snprintf(error->file, sizeof error->file, "%s", path);
@@ -239,7 +248,6 @@ static kvs_status draw_results(jobs *list, const settings *s, const char *path, 
     kvs_results all = {0}, view = {0};
     KVS_TRY(kvs_results_read_h5(path, &all, error));
     kvs_status status = select_results(&all, s, &view, error);
-    if (status == KVS_OK) drop_jobs(list, &view);
     if (status == KVS_OK) status = draw_and_print(list, s, (drawn){.results = &view}, path, error);
     free(view.traces);
     free(view.results);
@@ -271,6 +279,31 @@ static kvs_status draw_occupancy(jobs *list, const settings *s, const char *path
     return status;
 }
 
+/* A profile is drawn whole: which kernels and layouts it has was said when it was made. */
+static kvs_status draw_profile(jobs *list, const settings *s, const char *path, kvs_error *error) {
+    kvs_profile profile;
+    KVS_TRY(kvs_profile_read_h5(path, &profile, error));
+    kvs_status status = draw_and_print(list, s, (drawn){.profile = &profile}, path, error);
+    kvs_profile_clear(&profile);
+    return status;
+}
+
+static int always(const char *path) {
+    (void)path;
+    return 1;
+}
+
+/* Kinds of files, and what draws them; the first that a file is counts. */
+static const struct kind_of_file {
+    int (*is)(const char *path);
+    const kvs_plot_type *const *registry;
+    kvs_status (*draw)(jobs *list, const settings *s, const char *path, kvs_error *error);
+} kinds_of_files[] = {
+    {kvs_occupancy_is_h5, kvs_occupancy_plot_types, draw_occupancy},
+    {kvs_profile_is_h5, kvs_profile_plot_types, draw_profile},
+    {always, kvs_plot_types, draw_results},
+};
+
 static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *error) {
     const settings *s = config;
     if (s->folder == NULL || s->kinds.count == 0)
@@ -279,14 +312,13 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
     jobs list = {NULL, 0};
     kvs_status status = KVS_OK;
     const char *path = operands->texts[0];
-    int of_occupancy = kvs_occupancy_is_h5(path);
-    const kvs_plot_type *const *registry = of_occupancy ? kvs_occupancy_plot_types : kvs_plot_types;
+    const struct kind_of_file *kind = kinds_of_files;
+    while (!kind->is(path)) kind++;
     for (int i = 0; i < s->kinds.count && status == KVS_OK; i++)
-        status = add_kind(&list, registry, s->kinds.texts[i], error);
+        status = add_kind(&list, kind->registry, s->kinds.texts[i], error);
     for (int i = 0; i < s->sets.count && status == KVS_OK; i++) status = apply_set(&list, s->sets.texts[i], error);
     kvs_interrupt_catch();
-    if (status == KVS_OK)
-        status = of_occupancy ? draw_occupancy(&list, s, path, error) : draw_results(&list, s, path, error);
+    if (status == KVS_OK) status = kind->draw(&list, s, path, error);
     free_jobs(&list);
     return status;
 }
@@ -302,6 +334,7 @@ const kvs_command kvs_command_plot = {
         "  kvscope plot results.h5 --kind frontier --set memory=bytes_per_token --set error=attention_kl -o plots\n"
         "  kvscope plot results.h5 --kind heads --scheme kitty --set panels=3 -o plots\n"
         "  kvscope plot closed.h5 --kind frontier --kind proxy --set proxy.error=attention_kl -o plots\n"
+        "  kvscope plot profile.h5 --kind roofline --kind prediction --kind sectors -o plots\n"
         "  kvscope plot allocations.h5 --kind occupancy --kind hit-rate --kind concurrency -o plots\n",
     .options = options,
     .config_bytes = sizeof(settings),

@@ -8,13 +8,14 @@
 #include "core/progress.h"
 #include "sim/command.h"
 #include "sim/commands/profile.h"
+#include "sim/commands/profile_html.h"
 #include "sim/profile.h"
 
 enum { MAX_NAMES = 32 };
 
 typedef struct settings {
     kvs_common common;
-    const char *kernels, *layouts, *cache, *measured, *output;
+    const char *kernels, *layouts, *cache, *measured, *output, *html;
     int64_t pages, page_tokens, head_dim, kv_heads, query_heads, sequences, bits, boost_bits, value_bits;
     int64_t sinks, window, splits, sample_blocks;
     double boost;
@@ -55,6 +56,8 @@ static const kvs_option options[] = {
     {"lines", KVS_OPTION_FLAG, offsetof(settings, lines), NULL, NULL, 0, 0,
      "print every memory instruction of the kernels' sources too"},
     {"o", KVS_OPTION_TEXT, offsetof(settings, output), "FILE", NULL, 0, 0, "write the profile as .h5, .json or .csv"},
+    {"html", KVS_OPTION_TEXT, offsetof(settings, html), "FILE", NULL, 0, 0,
+     "write one self-contained page with tables and pictures (needs gnuplot)"},
     {NULL, KVS_OPTION_FLAG, 0, NULL, NULL, 0, 0, NULL},
 };
 
@@ -213,12 +216,16 @@ static int form_of(const char *path) {
 }
 
 /* Asked before long work. */
-static kvs_status check_output(const char *path, kvs_error *error) {
-    kvs_output output;
-    if (path == NULL) return KVS_OK;
-    if (form_of(path) < 0) return kvs_fail(error, KVS_USAGE, "-o", path, "must end in .h5, .json or .csv");
-    KVS_TRY(kvs_output_begin(path, &output, error));
-    kvs_output_abandon(&output);
+static kvs_status check_outputs(const settings *s, kvs_error *error) {
+    const char *const paths[] = {s->output, s->html};
+    if (s->output != NULL && form_of(s->output) < 0)
+        return kvs_fail(error, KVS_USAGE, "-o", s->output, "must end in .h5, .json or .csv");
+    for (int i = 0; i < 2; i++) {
+        kvs_output output;
+        if (paths[i] == NULL) continue;
+        KVS_TRY(kvs_output_begin(paths[i], &output, error));
+        kvs_output_abandon(&output);
+    }
     return KVS_OK;
 }
 
@@ -236,6 +243,7 @@ static kvs_status show(const settings *s, kvs_profile *profile, kvs_error *error
     profile->command_line = strdup(kvs_command_line());
     if (profile->command_line == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     if (s->output != NULL) KVS_TRY(forms[form_of(s->output)].write(profile, s->output, error));
+    if (s->html != NULL) KVS_TRY(kvs_profile_write_html(profile, s->html, error));
     if (s->common.json)
         KVS_TRY(print_json(profile, error));
     else if (!s->common.quiet)
@@ -249,7 +257,7 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
     kvs_profile_request request;
     kvs_profile profile = {0};
     KVS_TRY(make_request(s, operands, &list, &request, error));
-    KVS_TRY(check_output(s->output, error));
+    KVS_TRY(check_outputs(s, error));
     if (s->predict_only && s->measured != NULL)
         return kvs_fail(error, KVS_USAGE, "--measured", s->measured, "does not go together with --predict-only");
     kvs_interrupt_catch();

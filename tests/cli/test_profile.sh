@@ -68,8 +68,14 @@ import json, sys
 p = json.load(open(sys.argv[1]))
 p.update(device="a GPU", chip="GH100", counters="CUPTI 130001", cache="cold", passes=3, fetch_granularity_bytes=32)
 for launch in p["launches"]:
+    if launch["refused"] is not None: continue
+    launch["seconds"] = 1e-5
     for m in launch["metrics"]:
         m["measured"] = m["predicted"]
+    for name in "dram_write_bytes", "dram_write_back_bytes":
+        written = sum(m["predicted"] for m in launch["metrics"] if m["metric"] == "dram_written_bytes")
+        launch["metrics"].append(dict(metric=name, unit="bytes", predicted=None, measured=written / 2, difference=None,
+                                      rule=None, verdict=None))
 json.dump(p, open(sys.argv[2] + "/same.json", "w"))
 launch = next(l for l in p["launches"] if l["kernel"] == "quantize_pack_v" and l["layout"] == "fragment")
 next(m for m in launch["metrics"] if m["metric"] == "store_sectors")["measured"] += 1
@@ -84,6 +90,50 @@ PYTHON
     fails 3 'holds no measurement' 'a prediction is no measurement' "$KVSCOPE" profile --measured "$T/p.json"
 else
     skip 'a measurement that agrees' 'needs Python'
+fi
+
+if command -v gnuplot >/dev/null; then
+    # A kernel's name cannot hurt the page; nothing in it is fetched from elsewhere; names inside pictures do not clash.
+    passes 'a page' "$KVSCOPE" profile $small --predict-only --quiet --html "$T/page.html"
+    grep -q '<svg' "$T/page.html" && grep -q 'decode_attention.cu:' "$T/page.html" && grep -q '</html>' "$T/page.html"
+    report $? 'the page has a picture, source lines, and an end'
+    ! grep -Eiq '<(script|link|img|iframe|object)|src=|@import|url\((["'"'"']?)[a-z]+:|href=.[^#]' "$T/page.html"
+    report $? 'nothing in the page refers to anything outside of it'
+    if [ -n "${PYTHON:-}" ]; then
+        passes 'a page of a measurement' "$KVSCOPE" profile --measured "$T/same.json" --quiet --html "$T/both.html"
+        "$PYTHON" - "$T/both.html" >"$T/.err" 2>&1 <<'PYTHON'
+import html.parser, re, sys
+text = open(sys.argv[1], encoding="utf-8").read()
+ids = re.findall(r'\sid=["\x27]([^"\x27]+)', text)
+assert len(ids) == len(set(ids)) and len(ids) > 20
+assert set(re.findall(r'href=["\x27]#([^"\x27]+)', text)) <= set(ids)
+assert text.count("<svg") == text.count("</svg>") == 3
+class Balance(html.parser.HTMLParser):
+    stack = []
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "br", "rect", "path", "circle", "use", "line", "stop"): self.stack.append(tag)
+    def handle_startendtag(self, tag, attributes): pass
+    def handle_endtag(self, tag):
+        if self.stack and self.stack[-1] == tag: self.stack.pop()
+        elif tag not in ("rect", "path", "circle", "use"): raise SystemExit(f"</{tag}> closes {self.stack[-3:]}")
+Balance().feed(text)
+assert not Balance.stack, Balance.stack
+for word in "predicted", "measured", "a GPU", "CUPTI 130001", "rules hold": assert word in text, word
+PYTHON
+        report $? 'its elements are closed, its names are its own'
+        passes 'all plots of a measurement' "$KVSCOPE" plot "$T/both.h5" --kind all -o "$T/plots"
+        [ "$(ls "$T/plots" | tr '\n' ' ')" = "prediction.csv prediction.gp prediction.png prediction.svg roofline.csv \
+roofline.gp roofline.png roofline.svg sectors.csv sectors.gp sectors.png sectors.svg " ]
+        report $? 'roofline, prediction and sectors'
+    fi
+    passes 'a prediction is drawn too' "$KVSCOPE" plot "$T/p.h5" --kind all -o "$T/predicted"
+    [ "$(ls "$T/predicted" | tr '\n' ' ')" = 'sectors.csv sectors.gp sectors.png sectors.svg ' ]
+    report $? 'without what needs a measurement'
+    fails 3 'nothing was measured' 'which is refused by name' "$KVSCOPE" plot "$T/p.h5" --kind roofline -o "$T/none" --quiet
+    fails 4 'gnuplot' 'a page without gnuplot' env PATH=/nowhere "$KVSCOPE" profile $small --predict-only --quiet \
+        --html "$T/none.html"
+else
+    skip 'pages and plots' 'needs gnuplot'
 fi
 
 passes 'a sample of blocks' "$KVSCOPE" profile --predict-only --pages 32 --kv-heads 2 --sample-blocks 3 \
