@@ -18,3 +18,9 @@ const kvs_layout kvs_layout_channel_packed = {
     .summary = "as kitty, but each K channel in one row at its own width: for boost bits that are no multiple of bits "
                "(account only)",
 };
+
+const kvs_layout kvs_layout_bit_planes = {
+    .name = "bit-planes",
+    .summary = "per page means, scales and widths of the channels, then each channel's codes as bit planes over the "
+               "page's tokens (account only)",
+};
