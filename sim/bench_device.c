@@ -8,7 +8,7 @@
 #include "core/progress.h"
 #include "core/random.h"
 
-enum { MAX_SETS = 64, MAX_ROWS = 64, SEED_ELEMENTS = 1 << 24, QUANTIZE_PAGES = 1 << 15 };
+enum { MAX_SETS = 64, MAX_ROWS = 128, SEED_ELEMENTS = 1 << 24, QUANTIZE_PAGES = 1 << 15 };
 
 const kvs_device_bench kvs_device_bench_standard = {
     .kv_heads = 8,
@@ -376,17 +376,18 @@ static void compare_with_full(run *r) {
 }
 
 static kvs_status run_all(run *r, kvs_error *error) {
-    static const char *const quantized[] = {"fragment", "kitty", "kitty-inline", "permuted", "mixed-scattered"};
-    static const char *const attended[] = {"fp16-hnd", "fp16-nhd", "fragment"};
+    static const char *const packed[] = {"fragment", "kitty", "kitty-inline", "permuted", "mixed-scattered"};
+    static const char *const full[] = {"fp16-hnd", "fp16-nhd"};
     kvs_progress progress;
-    kvs_progress_begin(&progress, "bench", "configurations", 30, r->bench->quiet);
+    kvs_progress_begin(&progress, "bench", "configurations", 5 + 7 * 8, r->bench->quiet);
     kvs_status status = upload_elements(r, error);
     if (status == KVS_OK) status = bench_copy(r, error);
     for (int i = 0; i < 5 && status == KVS_OK; i++) {
-        status = bench_quantize(r, quantized[i], error);
+        status = bench_quantize(r, packed[i], error);
         kvs_progress_add(&progress, 1);
     }
-    for (int i = 0; i < 3 && status == KVS_OK; i++) status = bench_attention(r, attended[i], &progress, error);
+    for (int i = 0; i < 2 && status == KVS_OK; i++) status = bench_attention(r, full[i], &progress, error);
+    for (int i = 0; i < 5 && status == KVS_OK; i++) status = bench_attention(r, packed[i], &progress, error);
     kvs_progress_end(&progress);
     return status;
 }

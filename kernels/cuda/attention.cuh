@@ -6,9 +6,7 @@
  * and so does 2h + 1: there goes what rounding to binary16 left of the other operand, so that it counts with 22 bits.
  * Lane 4g + q then holds, of head q, the scores of tokens g and g + 8 of a tile, both columns; and likewise outputs.
  *
- * Channels of an output tile pair (32 channels) are in the order of kernels/layouts/fragment.c: rows g, g + 8 of the
- * first tile and of the second are 8(g/2) + g%2 + {0, 2, 4, 6}, as a lane gets them that loads 8 channels of a token.
- */
+ * Which channels the rows of an output tile are depends on how values come: an order (below) says it. */
 #ifndef KVS_KERNELS_CUDA_ATTENTION_CUH
 #define KVS_KERNELS_CUDA_ATTENTION_CUH
 
@@ -78,50 +76,129 @@ KVS_DEVICE void kvs_load_queries(const kvs_attention_args &args, kvs_head_span s
     }
 }
 
+/* --- orders of channels --------------------------------------------------------------------------------------------
+ */
+
+/* An order gives the rows g, g + 8 (`high`) of output tile i their channels; and makes of 16 full-precision tokens the
+ * first operand: load() a lane's share of one token, head_dim / 8 words; operand() tile i of tokens g, g + 8. */
+
+/* 8 consecutive channels of every 32 a lane, as fragments are stored (kernels/layouts/fragment.c): coalesced. */
+template <int head_dim> struct kvs_order_pairs {
+    static const int period = 2;
+    KVS_DEVICE int channel(int tile, int g, int high) {
+        return tile / 2 * 32 + 8 * (g / 2) + g % 2 + 4 * (tile % 2) + 2 * high;
+    }
+    KVS_DEVICE void load(const uint16_t *row, uint32_t (&x)[head_dim / 8]) {
+        const kvs_u32x4 *at = (const kvs_u32x4 *)row + threadIdx.x % 4;
+#pragma unroll
+        for (int i = 0; i < head_dim / 32; i++) {
+            kvs_u32x4 four = kvs_ld_global_nc(at + 4 * i);
+            x[4 * i] = four.x, x[4 * i + 1] = four.y, x[4 * i + 2] = four.z, x[4 * i + 3] = four.w;
+        }
+    }
+    KVS_DEVICE void operand(const uint32_t (&x0)[head_dim / 8], const uint32_t (&x1)[head_dim / 8], int tile,
+                            uint32_t (&a)[4]) {
+        a[0] = kvs_movmatrix_trans(x0[2 * tile]), a[1] = kvs_movmatrix_trans(x0[2 * tile + 1]);
+        a[2] = kvs_movmatrix_trans(x1[2 * tile]), a[3] = kvs_movmatrix_trans(x1[2 * tile + 1]);
+    }
+};
+
+/* As rows of codes come, 16 of them a lane (kernels/cuda/attention_rows.cuh). `block` 8: tiles 0..7 of every 128
+ * channels are elements of the lane's own 16. 2: four lanes share 16 channels of every 32. */
+template <int head_dim, int block> struct kvs_order_rows {
+    static const int period = block == 8 ? 4 : 2;
+    KVS_DEVICE int channel(int tile, int g, int high) {
+        if (block == 8) return 16 * (head_dim / 128 * g + tile / 8) + tile % 8 + 8 * high;
+        return tile / 2 * 32 + 16 * (g % 2) + 2 * (g / 2) + tile % 2 + 8 * high;
+    }
+    KVS_DEVICE void load(const uint16_t *row, uint32_t (&x)[head_dim / 8]) {
+        if (block == 8) {
+            const kvs_u32x4 *at = (const kvs_u32x4 *)row + threadIdx.x % 4 * (head_dim / 32);
+#pragma unroll
+            for (int i = 0; i < head_dim / 32; i++) {
+                kvs_u32x4 four = kvs_ld_global_nc(at + i);
+                x[4 * i] = four.x, x[4 * i + 1] = four.y, x[4 * i + 2] = four.z, x[4 * i + 3] = four.w;
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < head_dim / 8; i++)
+                x[i] = kvs_ld_global_nc((const uint32_t *)row + 4 * i + threadIdx.x % 4);
+        }
+    }
+    /* Rows 2q and 2q + 1, which are 16 * head_dim / 128 channels apart (or 16), as one pair of token `x`. */
+    KVS_DEVICE uint32_t pair(const uint32_t (&x)[head_dim / 8], int tile, int high) {
+        const int apart = block == 8 ? head_dim / 16 : 2;
+        int element = block == 8 ? tile % 8 : tile % 2;
+        int first = block == 8 ? tile / 8 * 8 + 4 * high + element / 2 : tile / 2 * 4 + high;
+        return kvs_byte_perm(x[first], x[first + apart], element % 2 ? 0x7632 : 0x5410);
+    }
+    KVS_DEVICE void operand(const uint32_t (&x0)[head_dim / 8], const uint32_t (&x1)[head_dim / 8], int tile,
+                            uint32_t (&a)[4]) {
+        a[0] = kvs_movmatrix_trans(pair(x0, tile, 0)), a[1] = kvs_movmatrix_trans(pair(x0, tile, 1));
+        a[2] = kvs_movmatrix_trans(pair(x1, tile, 0)), a[3] = kvs_movmatrix_trans(pair(x1, tile, 1));
+    }
+};
+
+/* What a kernel is made for. `blocks` is how many parts of the channels have shifts of their own (groups of values). */
+template <int head_dim_, class order_, int blocks_> struct kvs_attention_shape {
+    static const int head_dim = head_dim_, blocks = blocks_;
+    typedef order_ order;
+};
+
 /* --- online softmax ------------------------------------------------------------------------------------------------
  */
 
+/* Where in its byte a code of tile i stands: `step` bits from tile to tile, in as many tiles as share a word. */
+template <class shape> KVS_DEVICE int kvs_place_of(int step, int tile) {
+    return step * (tile % shape::order::period) % 8;
+}
+
 /* What a warp has attended so far, of the lane's head. */
-template <int head_dim> struct kvs_attended {
-    float output[head_dim / 16][4];
-    float maximum; /* of logits, in units of log 2 */
-    float sum;     /* of weights, of this lane's tokens */
-    float shift;   /* to be added to every output: sum of weight * zero, of this lane's tokens */
-    int unit;      /* outputs are in units of 2^unit, ... */
-    int odd_tiles; /* ... odd tiles of them in units of 2^(unit + odd_tiles) */
+template <class shape> struct kvs_attended {
+    float output[shape::head_dim / 16][4];
+    float maximum;              /* of logits, in units of log 2 */
+    float sum;                  /* of weights, of this lane's tokens */
+    float shift[shape::blocks]; /* to be added to the outputs: sum of weight * zero, of this lane's tokens */
+    int unit, step;             /* outputs of tile i are in units of 2^(unit - kvs_place_of(step, i)) */
 };
 
-template <int head_dim> KVS_DEVICE void kvs_attend_nothing(kvs_attended<head_dim> &a) {
+template <class shape> KVS_DEVICE void kvs_attend_nothing(kvs_attended<shape> &a) {
 #pragma unroll
-    for (int i = 0; i < head_dim / 16; i++)
+    for (int i = 0; i < shape::head_dim / 16; i++)
 #pragma unroll
         for (int r = 0; r < 4; r++) a.output[i][r] = 0.0f;
+#pragma unroll
+    for (int i = 0; i < shape::blocks; i++) a.shift[i] = 0.0f;
     a.maximum = KVS_LOWEST;
-    a.sum = a.shift = 0.0f;
-    a.unit = a.odd_tiles = 0;
+    a.sum = 0.0f;
+    a.unit = a.step = 0;
 }
 
 /* Makes `logits` weights, and the units those that are asked for. Masked logits are KVS_LOWEST. */
-template <int head_dim, int count>
-KVS_DEVICE void kvs_soften(kvs_attended<head_dim> &a, float (&logits)[count], int unit, int odd_tiles) {
+template <class shape, int count>
+KVS_DEVICE void kvs_soften(kvs_attended<shape> &a, float (&logits)[count], int unit, int step) {
     float maximum = a.maximum;
 #pragma unroll
     for (int i = 0; i < count; i++) maximum = fmaxf(maximum, logits[i]);
     maximum = fmaxf(maximum, kvs_shfl_xor(maximum, 4));
     maximum = fmaxf(maximum, kvs_shfl_xor(maximum, 8));
     maximum = fmaxf(maximum, kvs_shfl_xor(maximum, 16));
-    if (kvs_any(maximum > a.maximum || unit != a.unit || odd_tiles != a.odd_tiles)) {
-        float keep = kvs_exp2(a.maximum - maximum);
-        float even = keep * kvs_power(a.unit - unit), odd = even * kvs_power(a.odd_tiles - odd_tiles);
+    if (kvs_any(maximum > a.maximum || unit != a.unit || step != a.step)) {
+        float keep = kvs_exp2(a.maximum - maximum), factors[4];
 #pragma unroll
-        for (int i = 0; i < head_dim / 16; i++)
+        for (int i = 0; i < 4; i++)
+            factors[i] =
+                keep * kvs_power(a.unit - kvs_place_of<shape>(a.step, i) - unit + kvs_place_of<shape>(step, i));
 #pragma unroll
-            for (int r = 0; r < 4; r++) a.output[i][r] *= i % 2 ? odd : even;
+        for (int i = 0; i < shape::head_dim / 16; i++)
+#pragma unroll
+            for (int r = 0; r < 4; r++) a.output[i][r] *= factors[i % 4];
+#pragma unroll
+        for (int i = 0; i < shape::blocks; i++) a.shift[i] *= keep;
         a.sum *= keep;
-        a.shift *= keep;
         a.maximum = maximum;
         a.unit = unit;
-        a.odd_tiles = odd_tiles;
+        a.step = step;
     }
 #pragma unroll
     for (int i = 0; i < count; i++) {
@@ -145,37 +222,28 @@ KVS_DEVICE void kvs_turn_weights(float low, float high, uint32_t (&b)[2]) {
     b[1] = kvs_movmatrix_trans(kvs_split_weight(high));
 }
 
-/* Adds the values of 16 tokens; v0 and v1: tokens g and g + 8 at the lane's first 8 channels. */
-template <int head_dim>
-KVS_DEVICE void kvs_add_values(kvs_attended<head_dim> &a, const kvs_u32x4 (&v0)[head_dim / 32],
-                               const kvs_u32x4 (&v1)[head_dim / 32], const uint32_t (&b)[2]) {
+/* Adds the values of 16 tokens; v0 and v1: tokens g and g + 8. */
+template <class shape>
+KVS_DEVICE void kvs_add_values(kvs_attended<shape> &a, const uint32_t (&v0)[shape::head_dim / 8],
+                               const uint32_t (&v1)[shape::head_dim / 8], const uint32_t (&b)[2]) {
 #pragma unroll
-    for (int i = 0; i < head_dim / 32; i++) {
-        uint32_t first[4] = {kvs_movmatrix_trans(v0[i].x), kvs_movmatrix_trans(v0[i].y), kvs_movmatrix_trans(v1[i].x),
-                             kvs_movmatrix_trans(v1[i].y)};
-        uint32_t second[4] = {kvs_movmatrix_trans(v0[i].z), kvs_movmatrix_trans(v0[i].w), kvs_movmatrix_trans(v1[i].z),
-                              kvs_movmatrix_trans(v1[i].w)};
-        kvs_mma_m16n8k16(a.output[2 * i], first, b);
-        kvs_mma_m16n8k16(a.output[2 * i + 1], second, b);
+    for (int i = 0; i < shape::head_dim / 16; i++) {
+        uint32_t operand[4];
+        shape::order::operand(v0, v1, i, operand);
+        kvs_mma_m16n8k16(a.output[i], operand, b);
     }
 }
 
-/* The lane's share of one token: 8 channels of every 32. */
-template <int head_dim> KVS_DEVICE void kvs_load_row(const uint16_t *row, kvs_u32x4 (&x)[head_dim / 32]) {
-    const kvs_u32x4 *at = (const kvs_u32x4 *)row + threadIdx.x % 4;
-#pragma unroll
-    for (int i = 0; i < head_dim / 32; i++) x[i] = kvs_ld_global_nc(at + 4 * i);
-}
-
 /* Attends to 16 tokens: rows of tokens g and g + 8. Rows that are not valid are read all the same. */
-template <int head_dim>
-KVS_DEVICE void kvs_attend_rows(kvs_attended<head_dim> &a, kvs_queries queries, const uint16_t *const (&k)[2],
+template <class shape>
+KVS_DEVICE void kvs_attend_rows(kvs_attended<shape> &a, kvs_queries queries, const uint16_t *const (&k)[2],
                                 const uint16_t *const (&v)[2], const bool (&valid)[2]) {
-    kvs_u32x4 k0[head_dim / 32], k1[head_dim / 32], v0[head_dim / 32], v1[head_dim / 32];
-    kvs_load_row<head_dim>(k[0], k0);
-    kvs_load_row<head_dim>(k[1], k1);
-    kvs_load_row<head_dim>(v[0], v0);
-    kvs_load_row<head_dim>(v[1], v1);
+    const int head_dim = shape::head_dim;
+    uint32_t k0[head_dim / 8], k1[head_dim / 8], v0[head_dim / 8], v1[head_dim / 8];
+    kvs_order_pairs<head_dim>::load(k[0], k0);
+    kvs_order_pairs<head_dim>::load(k[1], k1);
+    shape::order::load(v[0], v0);
+    shape::order::load(v[1], v1);
     int lane = (int)threadIdx.x % 32, row = lane % 8;
     /* Columns 2q, 2q + 1 of the j-th of four matrices are channels 8q + 2j, 8q + 2j + 1. */
     const unsigned char *q = queries.columns + (8 * (row / 2) + 2 * (lane / 8) + row % 2) * 16;
@@ -184,17 +252,19 @@ KVS_DEVICE void kvs_attend_rows(kvs_attended<head_dim> &a, kvs_queries queries, 
     for (int i = 0; i < head_dim / 32; i++) {
         uint32_t b[4];
         kvs_ldmatrix_x4_trans(b, q + i * 32 * 16);
-        uint32_t first[4] = {k0[i].x, k1[i].x, k0[i].y, k1[i].y}, second[4] = {k0[i].z, k1[i].z, k0[i].w, k1[i].w};
-        uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
-        kvs_mma_m16n8k16(scores, first, b0);
-        kvs_mma_m16n8k16(scores, second, b1);
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            uint32_t keys[4] = {k0[4 * i + 2 * j], k1[4 * i + 2 * j], k0[4 * i + 2 * j + 1], k1[4 * i + 2 * j + 1]};
+            uint32_t columns[2] = {b[2 * j], b[2 * j + 1]};
+            kvs_mma_m16n8k16(scores, keys, columns);
+        }
     }
     float unscale = kvs_ld_shared(queries.unscale + lane % 4);
     float logits[2] = {valid[0] ? scores[0] * unscale : KVS_LOWEST, valid[1] ? scores[2] * unscale : KVS_LOWEST};
-    kvs_soften<head_dim>(a, logits, 0, 0);
+    kvs_soften(a, logits, 0, 0);
     uint32_t b[2];
     kvs_turn_weights(logits[0], logits[1], b);
-    kvs_add_values<head_dim>(a, v0, v1, b);
+    kvs_add_values(a, v0, v1, b);
 }
 
 /* --- merging -------------------------------------------------------------------------------------------------------
@@ -210,24 +280,26 @@ static inline size_t kvs_merge_bytes(int head_dim, int warps) {
 }
 
 /* Writes a warp's heads to its parts [4]. */
-template <int head_dim> KVS_DEVICE void kvs_put_part(kvs_attended<head_dim> &a, float *parts) {
+template <class shape> KVS_DEVICE void kvs_put_part(kvs_attended<shape> &a, float *parts) {
+    const int tiles = shape::head_dim / 16;
     int lane = (int)threadIdx.x % 32, g = lane / 4;
-    float *part = parts + lane % 4 * kvs_part_floats(head_dim);
+    float *part = parts + lane % 4 * kvs_part_floats(shape::head_dim);
     for (int mask = 4; mask < 32; mask *= 2) {
         a.sum += kvs_shfl_xor(a.sum, mask);
-        a.shift += kvs_shfl_xor(a.shift, mask);
+#pragma unroll
+        for (int i = 0; i < shape::blocks; i++) a.shift[i] += kvs_shfl_xor(a.shift[i], mask);
     }
-    float even = kvs_power(a.unit), odd = kvs_power(a.unit + a.odd_tiles);
     if (g == 0) {
         kvs_st_shared(part, a.maximum);
         kvs_st_shared(part + 1, a.sum);
     }
 #pragma unroll
-    for (int i = 0; i < head_dim / 16; i++) {
-        float unit = i % 2 ? odd : even;
-        float *at = part + 4 + i / 2 * 32 + 8 * (g / 2) + g % 2 + 4 * (i % 2);
-        kvs_st_shared(at, (a.output[i][0] + a.output[i][1]) * unit + a.shift);
-        kvs_st_shared(at + 2, (a.output[i][2] + a.output[i][3]) * unit + a.shift);
+    for (int i = 0; i < tiles; i++) {
+        float unit = kvs_power(a.unit - kvs_place_of<shape>(a.step, i)), shift = a.shift[i * shape::blocks / tiles];
+#pragma unroll
+        for (int high = 0; high < 2; high++)
+            kvs_st_shared(part + 4 + shape::order::channel(i, g, high),
+                          (a.output[i][2 * high] + a.output[i][2 * high + 1]) * unit + shift);
     }
 }
 
@@ -254,13 +326,14 @@ template <bool shared> KVS_DEVICE kvs_merged kvs_merge(const float *parts, int c
 }
 
 /* The end of a block: merges its warps, and, where it is the last split to end, the splits. `shared` is free memory. */
-template <int head_dim>
-KVS_DEVICE void kvs_finish(const kvs_attention_args &args, kvs_head_span span, kvs_attended<head_dim> &a,
+template <class shape>
+KVS_DEVICE void kvs_finish(const kvs_attention_args &args, kvs_head_span span, kvs_attended<shape> &a,
                            unsigned char *shared) {
-    const int stride = KVS_BLOCK_HEADS * (head_dim + 4), threads = (int)blockDim.x, warps = threads / 32;
+    const int head_dim = shape::head_dim, stride = KVS_BLOCK_HEADS * (head_dim + 4);
+    int threads = (int)blockDim.x, warps = threads / 32;
     float *parts = (float *)shared;
     kvs_syncthreads();
-    kvs_put_part<head_dim>(a, parts + (int)threadIdx.x / 32 * stride);
+    kvs_put_part(a, parts + (int)threadIdx.x / 32 * stride);
     kvs_syncthreads();
     int64_t job = (int64_t)blockIdx.z * gridDim.y + blockIdx.y, jobs = (int64_t)gridDim.z * gridDim.y;
     uint32_t *counters = (uint32_t *)args.workspace;

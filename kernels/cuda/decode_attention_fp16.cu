@@ -37,7 +37,7 @@ template <int head_dim> KVS_KERNEL(WARPS * 32, head_dim > 128 ? 2 : 4) attend(co
     s.tokens = kvs_ld_global_nc(args.lengths + blockIdx.z);
     s.page_shift = 4;
     while (1 << s.page_shift < format.shape.page_tokens) s.page_shift++;
-    kvs_attended<head_dim> a;
+    kvs_attended<kvs_attention_shape<head_dim, kvs_order_pairs<head_dim>, 1>> a;
     kvs_attend_nothing(a);
     int tiles = (s.tokens + TILE - 1) / TILE, lanes_row = (int)threadIdx.x % 32 / 4;
     int first = (int)((int64_t)tiles * blockIdx.x / gridDim.x),
@@ -49,9 +49,9 @@ template <int head_dim> KVS_KERNEL(WARPS * 32, head_dim > 128 ? 2 : 4) attend(co
             k[i] = row_of(s, TILE * tile + 8 * i + lanes_row, valid[i]);
             v[i] = (const uint16_t *)((const uint8_t *)k[i] + s.value_bytes);
         }
-        kvs_attend_rows<head_dim>(a, queries, k, v, valid);
+        kvs_attend_rows(a, queries, k, v, valid);
     }
-    kvs_finish<head_dim>(args, span, a, KVS_SHARED);
+    kvs_finish(args, span, a, KVS_SHARED);
 }
 
 template <int head_dim> int launch(const kvs_attention_args *args, kvs_stream stream) {

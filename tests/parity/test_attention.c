@@ -295,24 +295,40 @@ static void check(const attention_case *c) {
     free_cache(&s);
 }
 
+/* Of every packed layout that admits the page. */
 static const attention_case packed_cases[] = {
-    {"fragment", 128, 128, 2, 4, 32, 2, 2, 4, 32, 128, 2, {32 + 128 * 5 + 17, 1, 20, 33}, RANDOM},
-    {"fragment", 128, 128, 2, 4, 32, 2, 1, 4, 32, 128, 3, {32 + 128 * 6, 32 + 128 + 127, 400}, OUTLIERS},
-    {"fragment", 128, 128, 2, 4, 16, 2, 1, 4, 0, 0, 1, {128 * 3, 200}, ONE_HUGE},
-    {"fragment", 128, 128, 2, 4, 32, 2, 1, 3, 32, 128, 2, {700, 500}, ALL_EQUAL},
-    {"fragment", 128, 128, 2, 4, 32, 2, 1, 4, 32, 128, 2, {700, 500}, EXTREME},
-    {"fragment", 64, 32, 2, 4, 16, 2, 2, 8, 4, 64, 2, {300, 99, 5}, OUTLIERS},
-    {"fragment", 96, 64, 2, 8, 20, 4, 1, 1, 16, 64, 2, {333, 50}, RANDOM},
-    {"fragment", 64, 256, 4, 8, 11, 8, 1, 6, 8, 32, 2, {900, 300}, OUTLIERS},
-    {"fragment", 256, 128, 2, 4, 64, 2, 1, 4, 32, 128, 2, {500}, RANDOM},
-    {"fragment", 96, 128, 2, 2, 0, 2, 1, 16, 32, 0, 1, {500, 290}, OUTLIERS},
-    {"fragment", 64, 128, 8, 8, 0, 4, 1, 4, 32, 64, 1, {600}, OUTLIERS},
-    {"fragment", 64, 128, 2, 4, 64, 2, 1, 4, 32, 64, 1, {600}, OUTLIERS},
+    {"", 128, 128, 2, 4, 32, 2, 2, 4, 32, 128, 2, {32 + 128 * 5 + 17, 1, 20, 33}, RANDOM},
+    {"", 128, 128, 2, 4, 32, 2, 1, 4, 32, 128, 3, {32 + 128 * 6, 32 + 128 + 127, 400}, OUTLIERS},
+    {"", 128, 128, 2, 4, 16, 2, 1, 4, 0, 0, 1, {128 * 3, 200}, ONE_HUGE},
+    {"", 128, 128, 2, 4, 32, 2, 1, 3, 32, 128, 2, {700, 500}, ALL_EQUAL},
+    {"", 128, 128, 2, 4, 32, 2, 1, 4, 32, 128, 2, {700, 500}, EXTREME},
+    {"", 64, 32, 2, 4, 16, 2, 2, 8, 4, 64, 2, {300, 99, 5}, OUTLIERS},
+    {"", 96, 64, 2, 8, 20, 4, 1, 1, 16, 64, 2, {333, 50}, RANDOM},
+    {"", 64, 256, 4, 8, 11, 8, 1, 6, 8, 32, 2, {900, 300}, OUTLIERS},
+    {"", 256, 128, 2, 4, 64, 2, 1, 4, 32, 128, 2, {500}, RANDOM},
+    {"", 96, 128, 2, 2, 0, 2, 1, 16, 32, 0, 1, {500, 290}, OUTLIERS},
+    {"", 64, 128, 8, 8, 0, 4, 1, 4, 32, 64, 1, {600}, OUTLIERS},
+    {"", 64, 128, 2, 4, 64, 2, 1, 4, 32, 64, 1, {600}, OUTLIERS},
+    {"", 128, 16, 2, 8, 37, 2, 1, 2, 3, 20, 2, {200, 19}, OUTLIERS},
+    {"", 64, 48, 2, 4, 5, 4, 1, 2, 16, 48, 2, {300, 115}, OUTLIERS},
+    {"", 128, 96, 2, 4, 32, 2, 1, 4, 32, 128, 1, {510, 200}, RANDOM},
+    {"", 96, 240, 4, 8, 31, 2, 1, 4, 32, 16, 1, {800}, OUTLIERS},
+    {"", 64, 224, 2, 4, 64, 2, 1, 4, 0, 100, 1, {800}, EXTREME},
 };
+
+static int admits(const kvs_layout *layout, const attention_case *c) {
+    return layout->arrange != NULL && c->page_tokens % layout->min_page_tokens == 0 &&
+           strncmp(layout->name, "fp16", 4) != 0;
+}
 
 static void test_packed(void **state) {
     (void)state;
-    for (size_t i = 0; i < sizeof packed_cases / sizeof *packed_cases; i++) check(&packed_cases[i]);
+    for (int l = 0; kvs_layouts[l] != NULL; l++)
+        for (size_t i = 0; i < sizeof packed_cases / sizeof *packed_cases; i++) {
+            attention_case c = packed_cases[i];
+            c.layout = kvs_layouts[l]->name;
+            if (admits(kvs_layouts[l], &c)) check(&c);
+        }
 }
 
 static void test_full(void **state) {
@@ -329,9 +345,12 @@ static void test_full(void **state) {
 
 static void test_orders(void **state) {
     (void)state;
-    for (uint64_t seed = 1; seed <= 2; seed++) {
-        kvs_simt_settings()->order_seed = seed;
-        check(&packed_cases[0]);
+    static const char *const layouts[] = {"fragment", "kitty", "mixed-scattered"}; /* each way to read pages */
+    for (int l = 0; l < 3; l++) {
+        attention_case c = packed_cases[0];
+        c.layout = layouts[l];
+        kvs_simt_settings()->order_seed = (uint64_t)l + 1;
+        check(&c);
     }
     kvs_simt_settings()->order_seed = 0;
 }
