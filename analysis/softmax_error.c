@@ -3,38 +3,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/exponent.h"
 #include "core/simd.h"
 
 enum { BLOCK = 32, FLUSH = 1024 }; /* logits a maximum; binary32 terms a sum before it goes to binary64 */
-
-/* --- exponentials --------------------------------------------------------------------------------------------------
- */
-
-/* e^x = 2^n e^r, |r| <= ln(2)/2, with the Taylor polynomial of e^r to r^7 (error below 6e-9). */
-typedef struct exponent {
-    float power, n, r, tail; /* 2^n; n; r; e^r - 1 - r */
-} exponent;
-
-#define EXPONENT_LOW  (-80.0f) /* e^-80 is 1.8e-35: no weight of a softmax, and no subnormal */
-#define EXPONENT_HIGH 60.0f
-
-static inline exponent reduce(float x) {
-    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number */
-    exponent e;
-    e.n = (x * 1.44269504088896341f + magic) - magic;
-    e.r = (x - e.n * 0.693359375f) + e.n * 2.12194440054690583e-4f;
-    float r = e.r;
-    float q = 1.0f / 5040.0f;
-    q = q * r + 1.0f / 720.0f;
-    q = q * r + 1.0f / 120.0f;
-    q = q * r + 1.0f / 24.0f;
-    q = q * r + 1.0f / 6.0f;
-    q = q * r + 0.5f;
-    e.tail = q * r * r;
-    int32_t bits = ((int32_t)e.n + 127) << 23;
-    memcpy(&e.power, &bits, sizeof bits);
-    return e;
-}
 
 /* --- the largest logits --------------------------------------------------------------------------------------------
  */
@@ -106,9 +78,8 @@ KVS_SIMD static double exponentials(const float *logits, int64_t visible, float 
 #pragma omp simd reduction(+ : sum)
         for (int64_t t = start; t < end; t++) {
             float x = logits[t] - max;
-            x = x > EXPONENT_LOW ? x : EXPONENT_LOW;
-            exponent e = reduce(x);
-            float value = e.power * (1.0f + (e.r + e.tail));
+            x = x > KVS_EXPONENT_LOW ? x : KVS_EXPONENT_LOW;
+            float value = kvs_exponent_value(kvs_exponent_of(x));
             probabilities[t] = value;
             sum += value;
         }
@@ -169,12 +140,12 @@ KVS_SIMD static void shift(const float *p, float *d, float *shifted, int64_t vis
 #pragma omp simd reduction(+ : curves, tilts)
         for (int64_t t = start; t < end; t++) {
             float x = d[t] - mean;
-            exponent e = reduce(x > EXPONENT_LOW ? x : EXPONENT_LOW); /* the curve goes on falling with x itself */
-            float less_one = e.power * (e.r + e.tail) + (e.power - 1.0f);
-            curves += p[t] * (e.n == 0.0f ? e.tail : less_one - x);
+            /* the curve goes on falling with x itself */
+            kvs_exponent e = kvs_exponent_of(x > KVS_EXPONENT_LOW ? x : KVS_EXPONENT_LOW);
+            curves += p[t] * kvs_exponent_curve(e, x);
             tilts += p[t] * x;
-            d[t] = p[t] * less_one;
-            shifted[t] = p[t] * (e.power * (1.0f + (e.r + e.tail))); /* not d + p: e^x may be far below 1 */
+            d[t] = p[t] * kvs_exponent_less_one(e);
+            shifted[t] = p[t] * kvs_exponent_value(e); /* not d + p: e^x may be far below 1 */
         }
         *curve += (double)curves;
         *tilt += (double)tilts;
@@ -212,7 +183,7 @@ void kvs_softmax_change(const float *logits, const float *probabilities, const k
     change->shared_top1 = now.positions[0] == top->positions[0];
     change->shared_top = shared(&now, top);
     change->mse = m.squares / (double)visible;
-    if ((double)m.most - m.mean > (double)EXPONENT_HIGH) {
+    if ((double)m.most - m.mean > (double)KVS_EXPONENT_HIGH) {
         change->gain = 0;
         change->kl = recompute(logits, changes, shifted, visible);
     } else {

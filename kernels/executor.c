@@ -62,6 +62,37 @@ static kvs_status fill_simt(void *memory, int byte, size_t bytes, kvs_error *err
     return KVS_OK;
 }
 
+static kvs_status open_stream_simt(void **stream, kvs_error *error) {
+    (void)error;
+    *stream = NULL;
+    return KVS_OK;
+}
+
+static void close_stream_simt(void *stream) {
+    (void)stream;
+}
+
+static kvs_status wait_simt(void *stream, kvs_error *error) {
+    (void)stream, (void)error;
+    return KVS_OK;
+}
+
+static kvs_status allocate_host_simt(size_t bytes, void **memory, kvs_error *error) {
+    *memory = malloc(bytes + (bytes == 0));
+    if (*memory != NULL) return KVS_OK;
+    return kvs_fail(error, KVS_DEVICE, "simt", "host memory", "no memory for %zu bytes", bytes);
+}
+
+static kvs_status send_simt(void *to, const void *from, size_t bytes, void *stream, kvs_error *error) {
+    (void)stream;
+    return upload_simt(to, from, bytes, error);
+}
+
+static kvs_status fetch_simt(void *to, const void *from, size_t bytes, void *stream, kvs_error *error) {
+    (void)stream;
+    return download_simt(to, from, bytes, error);
+}
+
 static const kvs_executor kvs_executor_simt = {
     .name = "simt",
     .kernels = &kvs_kernels_simt,
@@ -72,6 +103,14 @@ static const kvs_executor kvs_executor_simt = {
     .download = download_simt,
     .fill = fill_simt,
     .synchronize = synchronize_simt,
+    .streams = 1,
+    .open_stream = open_stream_simt,
+    .close_stream = close_stream_simt,
+    .wait = wait_simt,
+    .allocate_host = allocate_host_simt,
+    .release_host = free,
+    .send = send_simt,
+    .fetch = fetch_simt,
 };
 
 /* --- the list ------------------------------------------------------------------------------------------------------

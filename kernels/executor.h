@@ -35,6 +35,18 @@ typedef struct kvs_executor {
     kvs_status (*fill)(void *memory, int byte, size_t bytes, kvs_error *error);
     /* Waits for all work, and says whether it failed. */
     kvs_status (*synchronize)(kvs_error *error);
+    /* Streams: what is put on one is done in order, and beside what is on others. Where streams is 1, only one thread
+     * of the host may use the executor, and everything is done when a call returns. */
+    int streams; /* that are worth having at once */
+    kvs_status (*open_stream)(void **stream, kvs_error *error);
+    void (*close_stream)(void *stream);
+    kvs_status (*wait)(void *stream, kvs_error *error);
+    /* Copies on a stream; the host's side is memory of allocate_host (else they may wait), which stays untouched until
+     * the stream has been waited for. */
+    kvs_status (*allocate_host)(size_t bytes, void **memory, kvs_error *error);
+    void (*release_host)(void *memory);
+    kvs_status (*send)(void *to, const void *from, size_t bytes, void *stream, kvs_error *error);
+    kvs_status (*fetch)(void *to, const void *from, size_t bytes, void *stream, kvs_error *error);
     /* Runs work 0 .. sets-1 as one graph each, in turn; seconds [repeats] of single runs. NULL: cannot be timed. */
     kvs_status (*time)(kvs_executor_work *work, void *context, int sets, int repeats, double *seconds,
                        kvs_error *error);

@@ -63,6 +63,40 @@ static kvs_status synchronize_cuda(kvs_error *error) {
     return failed(cudaDeviceSynchronize(), "kernel", error);
 }
 
+/* --- streams -------------------------------------------------------------------------------------------------------
+ */
+
+static kvs_status open_stream_cuda(void **stream, kvs_error *error) {
+    return failed(cudaStreamCreateWithFlags((cudaStream_t *)stream, cudaStreamNonBlocking), "cudaStreamCreate", error);
+}
+
+static void close_stream_cuda(void *stream) {
+    if (stream != NULL) (void)cudaStreamDestroy(stream);
+}
+
+static kvs_status wait_cuda(void *stream, kvs_error *error) {
+    return failed(cudaStreamSynchronize(stream), "kernel", error);
+}
+
+static kvs_status allocate_host_cuda(size_t bytes, void **memory, kvs_error *error) {
+    *memory = NULL;
+    cudaError_t result = cudaMallocHost(memory, bytes == 0 ? 1 : bytes);
+    if (result != cudaSuccess) (void)cudaGetLastError();
+    return failed(result, "pinned memory of the host", error);
+}
+
+static void release_host_cuda(void *memory) {
+    (void)cudaFreeHost(memory);
+}
+
+static kvs_status send_cuda(void *to, const void *from, size_t bytes, void *stream, kvs_error *error) {
+    return failed(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream), "copy to the device", error);
+}
+
+static kvs_status fetch_cuda(void *to, const void *from, size_t bytes, void *stream, kvs_error *error) {
+    return failed(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "copy from the device", error);
+}
+
 /* --- timing --------------------------------------------------------------------------------------------------------
  */
 
@@ -132,5 +166,13 @@ const kvs_executor kvs_executor_cuda = {
     .download = download_cuda,
     .fill = fill_cuda,
     .synchronize = synchronize_cuda,
+    .streams = 16,
+    .open_stream = open_stream_cuda,
+    .close_stream = close_stream_cuda,
+    .wait = wait_cuda,
+    .allocate_host = allocate_host_cuda,
+    .release_host = release_host_cuda,
+    .send = send_cuda,
+    .fetch = fetch_cuda,
     .time = time_cuda,
 };
