@@ -10,6 +10,7 @@
 
 #include "kernels/affine.h"
 #include "kernels/layout.h"
+#include "kernels/replay_kernels.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -87,6 +88,7 @@ typedef struct kvs_kernels {
      * thread's words add up to one odd number; never where they are all 0. */
     int (*read)(const void *source, int64_t bytes, uint32_t *sink, void *stream);
     const char *(*text)(int error);
+    kvs_replay_kernels replay;
 } kvs_kernels;
 
 extern const kvs_kernels kvs_kernels_simt;

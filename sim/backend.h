@@ -48,8 +48,16 @@ typedef struct kvs_backend {
     /* Computes one unit: errors [schemes_count], their arrays allocated for group * queries samples. */
     kvs_status (*unit)(void *state, const kvs_unit *unit, kvs_unit_errors *errors, kvs_error *error);
     void (*close)(void *state);
-    /* Bytes that a state takes for units of that many tokens and queries. */
+    /* Bytes of the host that a state takes for units of that many tokens and queries. */
     int64_t (*bytes)(const kvs_pass *pass, int64_t tokens, int64_t queries);
+
+    /* The rest is NULL and 0 where the host itself computes, which takes every scheme. */
+    /* Says which part of a scheme the device cannot compute (KVS_USAGE). */
+    kvs_status (*accept)(const kvs_scheme *scheme, kvs_error *error);
+    /* Bytes of the device that are free, and that a state takes of them. */
+    kvs_status (*free_bytes)(int64_t *bytes, kvs_error *error);
+    int64_t (*device_bytes)(const kvs_pass *pass, int64_t tokens, int64_t queries);
+    int (*most_units)(void); /* that may be computed at a time, each by a thread of its own */
 } kvs_backend;
 
 /* All back ends, ended by NULL; and one by its name (KVS_USAGE). */

@@ -1,38 +1,10 @@
 /* dequantize.cu: pages back to binary16, through the layout's own account of where everything lies. */
 #include "kernels/cuda/encode.cuh"
+#include "kernels/cuda/unpack.cuh"
 
 namespace {
 
 enum { THREADS = 128 };
-
-KVS_DEVICE uint32_t load_bits(const uint8_t *page, uint32_t bit, int width) {
-    if (width == 16) return kvs_ld_global_nc((const uint16_t *)(page + bit / 8));
-    return (uint32_t)kvs_ld_global_nc(page + bit / 8) >> bit % 8 & ((1u << width) - 1u);
-}
-
-KVS_DEVICE float load_half(const uint8_t *page, const kvs_layout_field &field, int token, int row) {
-    return kvs_pair_low(load_bits(page, kvs_field_bit(&field, token, row), 16));
-}
-
-/* Where channel `channel` stands, by the page's index. */
-KVS_DEVICE kvs_channel_place find_channel(const kvs_format &format, const uint8_t *page, int channel) {
-    int count = format.shape.boost_channels, head_dim = format.shape.head_dim;
-    const uint8_t *index = page + format.index_byte;
-    kvs_channel_place at = {count > 0, channel, count > 0 ? channel : 0};
-    if (format.index == KVS_INDEX_RANKS) {
-        at.row = kvs_ld_global_nc(index + channel);
-        at.boosted = at.row < count;
-    } else if (format.index == KVS_INDEX_CHANNELS) {
-        at.row = 0;
-        while (at.row < head_dim - 1 && kvs_ld_global_nc(index + at.row) != channel) at.row++;
-        at.boosted = at.row < count;
-    } else if (format.index == KVS_INDEX_MASK) {
-        at.before = 0;
-        for (int i = 0; i < channel; i++) at.before += (int)load_bits(index, (uint32_t)i, 1);
-        at.boosted = (int)load_bits(index, (uint32_t)channel, 1);
-    }
-    return at;
-}
 
 /* A block has one page; thread by thread the channels of some tokens. */
 KVS_KERNEL(THREADS, 4) dequantize_keys(const kvs_dequantize_args args) {
@@ -42,18 +14,15 @@ KVS_KERNEL(THREADS, 4) dequantize_keys(const kvs_dequantize_args args) {
     if (format.key_scale.tensor) meta = kvs_head_page(format, (uint8_t *)args.tensors[1], args.blocks, blockIdx.x, 1);
     int head_dim = format.shape.head_dim, tokens = format.shape.page_tokens;
     for (int channel = (int)threadIdx.x; channel < head_dim; channel += THREADS) {
-        kvs_channel_place at = find_channel(format, page, channel);
+        kvs_channel_place at = kvs_find_channel(format, page, channel);
         int row = kvs_meta_row(&format, channel, at);
         float scale = 0.0f, zero = 0.0f;
         for (int t = 0; t < tokens; t++) {
             if (t % format.shape.key_group == 0) {
-                scale = load_half(meta, format.key_scale, t / format.shape.key_group, row);
-                zero = load_half(meta, format.key_zero, t / format.shape.key_group, row);
+                scale = kvs_load_half(meta, format.key_scale, t / format.shape.key_group, row);
+                zero = kvs_load_half(meta, format.key_zero, t / format.shape.key_group, row);
             }
-            kvs_place place = kvs_key_place(&format, t, channel, at);
-            uint32_t code = 0;
-            for (int i = 0; i < place.parts; i++)
-                code |= load_bits(page, place.part[i].bit, place.part[i].width) << place.part[i].shift;
+            uint32_t code = kvs_load_key_code(format, page, t, channel, at);
             float value = kvs_affine_value((float)code, scale, zero);
             kvs_st_global(args.y + ((int64_t)blockIdx.x * tokens + t) * head_dim + channel, kvs_float_to_half(value));
         }
@@ -69,9 +38,9 @@ KVS_KERNEL(THREADS, 4) dequantize_values(const kvs_dequantize_args args) {
     for (int t = 0; t < tokens; t++) {
         for (int channel = (int)threadIdx.x; channel < head_dim; channel += THREADS) {
             int group = channel / format.shape.value_group;
-            float scale = load_half(meta, format.value_scale, t, group);
-            float zero = load_half(meta, format.value_zero, t, group);
-            uint32_t code = load_bits(page, kvs_field_bit(&format.value, t, channel), format.value.width);
+            float scale = kvs_load_half(meta, format.value_scale, t, group);
+            float zero = kvs_load_half(meta, format.value_zero, t, group);
+            uint32_t code = kvs_load_bits(page, kvs_field_bit(&format.value, t, channel), format.value.width);
             float value = kvs_affine_value((float)code, scale, zero);
             kvs_st_global(args.y + ((int64_t)blockIdx.x * tokens + t) * head_dim + channel, kvs_float_to_half(value));
         }

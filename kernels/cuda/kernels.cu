@@ -10,6 +10,13 @@ int KVS_BACKEND(kvs_decode_attention)(const kvs_attention_args *args, void *stre
 int KVS_BACKEND(kvs_decode_attention_fp16)(const kvs_attention_args *args, void *stream);
 int KVS_BACKEND(kvs_copy)(const void *source, void *destination, int64_t bytes, void *stream);
 int KVS_BACKEND(kvs_read)(const void *source, int64_t bytes, uint32_t *sink, void *stream);
+int KVS_BACKEND(kvs_replay_widen)(const kvs_widen_args *args, void *stream);
+int KVS_BACKEND(kvs_replay_change)(const kvs_change_args *args, void *stream);
+int KVS_BACKEND(kvs_replay_scores)(const kvs_scores_args *args, void *stream);
+int KVS_BACKEND(kvs_replay_mix)(const kvs_mix_args *args, void *stream);
+int KVS_BACKEND(kvs_replay_softmax)(const kvs_softmax_args *args, void *stream);
+int KVS_BACKEND(kvs_replay_softmax_change)(const kvs_softmax_change_args *args, void *stream);
+int KVS_BACKEND(kvs_replay_output)(const kvs_output_args *args, void *stream);
 }
 
 static const char *text_of(int error) {
@@ -26,4 +33,13 @@ extern "C" const kvs_kernels KVS_BACKEND(kvs_kernels) = {
     KVS_BACKEND(kvs_copy),
     KVS_BACKEND(kvs_read),
     text_of,
+    {
+        KVS_BACKEND(kvs_replay_widen),
+        KVS_BACKEND(kvs_replay_change),
+        KVS_BACKEND(kvs_replay_scores),
+        KVS_BACKEND(kvs_replay_mix),
+        KVS_BACKEND(kvs_replay_softmax),
+        KVS_BACKEND(kvs_replay_softmax_change),
+        KVS_BACKEND(kvs_replay_output),
+    },
 };
