@@ -153,12 +153,8 @@ static void reference(block *b, float scale) {
 
 /* The end of the stored range that the query of a row sees. */
 static int64_t end_for(const block *b, const kvs_stored *stored, int row) {
-    const kvs_pass *pass = b->prepared->pass;
-    const kvs_unit *unit = b->prepared->unit;
     if (stored->window == NULL) return 0;
-    int position = unit->positions[b->first + row % b->positions];
-    if (pass->prompt_exact && position < unit->prompt_tokens) return stored->begin;
-    return kvs_window_stored_end(stored->window, pass->causal ? position : unit->tokens, kvs_unit_prefill(pass, unit));
+    return kvs_unit_stored_end(b->prepared->pass, b->prepared->unit, stored->window, b->first + row % b->positions);
 }
 
 /* Completes the change of a row's logits: outside the stored range [begin, end) only rounding changes anything. Returns

@@ -64,6 +64,12 @@ int64_t kvs_unit_prefill(const kvs_pass *pass, const kvs_unit *unit) {
     return pass->prompt_exact ? unit->prompt_tokens : 0;
 }
 
+int64_t kvs_unit_stored_end(const kvs_pass *pass, const kvs_unit *unit, const kvs_window *window, int index) {
+    int position = unit->positions[index];
+    if (pass->prompt_exact && position < unit->prompt_tokens) return window->sink_tokens;
+    return kvs_window_stored_end(window, pass->causal ? position : unit->tokens, kvs_unit_prefill(pass, unit));
+}
+
 /* dequantized becomes dequantized - half, and the squares of its distance from the recorded values are added. */
 KVS_SIMD static void compare(const float *half, const float *recorded, float *dequantized, int64_t count,
                              kvs_stored_error *error) {

@@ -39,6 +39,8 @@ typedef struct kvs_stored {
 
 /* Tokens of the unit's sequence that a prefill stores at once. */
 int64_t kvs_unit_prefill(const kvs_pass *pass, const kvs_unit *unit);
+/* The end of the stored range that the query at an index of unit->positions sees; the sinks' end when it sees none. */
+int64_t kvs_unit_stored_end(const kvs_pass *pass, const kvs_unit *unit, const kvs_window *window, int index);
 /* Tokens that are stored at a time: whole pages, and whole panels of packed keys. */
 int64_t kvs_store_chunk(const kvs_store *store);
 /* Fills stored (whose change has room for all tokens) and error. With pack not NULL, changes are packed with it; chunk

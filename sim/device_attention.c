@@ -1,6 +1,7 @@
 /* device_attention.c: attention over one block of positions, by the kernels of kernels/replay_kernels.h.
  *
  * The same steps as on the CPU (cpu_attention.c): in full precision once, then as each scheme changes it. */
+#include "sim/cpu_unit.h"
 #include "sim/device_unit.h"
 
 enum { MATRIX_FLOATS = 1 << 22, TILE = 64, BLOCKS = 256, LEAST = 128 };
@@ -120,9 +121,9 @@ static range range_of(const block *b, int store) {
     if (device->full) return (range){0};
     range r = {.begin = device->store->window.sink_tokens};
     r.ends = b->ends + (size_t)(1 + store) * (size_t)b->unit->queries;
-    r.end = kvs_unit_stored_end(pass, b->unit, device->store, b->rows.first + b->rows.positions - 1);
-    r.change = (const float *)array(b, KVS_DEVICE_CHANGED) +
-               (size_t)store * (size_t)b->unit->tokens * (size_t)pass->head_dim;
+    r.end = kvs_unit_stored_end(pass, b->unit, &device->store->window, b->rows.first + b->rows.positions - 1);
+    r.change =
+        (const float *)array(b, KVS_DEVICE_CHANGED) + (size_t)store * (size_t)b->unit->tokens * (size_t)pass->head_dim;
     return r;
 }
 

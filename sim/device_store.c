@@ -30,32 +30,27 @@ static kvs_status find_metric(const char *spec, const kvs_ranking *ranking, kvs_
 
 static kvs_status fill_keys(const char *spec, const kvs_affine_config *config, const kvs_store *store,
                             kvs_page_shape *shape, kvs_device_store *device, kvs_error *error) {
-    int some = config->boost_count > 0 && config->boost_count < store->head_dim;
-    shape->page_tokens = config->group;
+    int some = config->boost_count > 0 && config->boost_count < store->head_dim &&
+               config->boost_bits != config->bits; /* otherwise groups are pages of their own */
+    shape->page_tokens = some ? store->window.page_tokens : config->group;
+    shape->key_group = config->group;
     shape->bits = config->boost_count == store->head_dim ? config->boost_bits : config->bits;
     shape->boost_bits = some ? config->boost_bits : shape->bits;
     shape->boost_channels = some ? config->boost_count : 0;
-    if (!some || config->boost_bits == config->bits) return KVS_OK;
-    if (config->group != store->window.page_tokens)
-        return kvs_fail(error, KVS_USAGE, spec, "group",
-                        "no kernel ranks pages of %d tokens with scales of %d; use --backend cpu",
-                        store->window.page_tokens, config->group);
-    return find_metric(spec, config->ranking, &device->metric, error);
+    return some ? find_metric(spec, config->ranking, &device->metric, error) : KVS_OK;
 }
 
-static void fill_values(const kvs_affine_config *config, const kvs_store *store, kvs_page_shape *shape,
-                        kvs_device_store *device) {
+static void fill_values(const kvs_affine_config *config, kvs_page_shape *shape, kvs_device_store *device) {
     device->values = 1;
-    device->rows_per_token = store->head_dim / config->group;
-    shape->head_dim = config->group;
     shape->page_tokens = VALUE_PAGE;
     shape->value_bits = config->bits;
+    shape->value_group = config->group;
 }
 
 kvs_status kvs_device_store_of(const kvs_scheme *scheme, const char *tensor, const kvs_store *store,
                                kvs_device_store *device, kvs_error *error) {
     const kvs_affine_config *config = kvs_affine_config_of(store);
-    *device = (kvs_device_store){.store = store, .rows_per_token = 1, .full = store->codec == NULL};
+    *device = (kvs_device_store){.store = store, .full = store->codec == NULL};
     if (device->full) return KVS_OK;
     if (config == NULL)
         return kvs_fail(error, KVS_USAGE, scheme->spec, tensor, "no kernel has this codec; use --backend cpu");
@@ -65,20 +60,19 @@ kvs_status kvs_device_store_of(const kvs_scheme *scheme, const char *tensor, con
     device->rule = config->rule;
     kvs_page_shape shape = {.head_dim = store->head_dim, .kv_heads = 1, .bits = 2, .boost_bits = 2, .value_bits = 2};
     if (config->axis == KVS_AXIS_TOKEN)
-        fill_values(config, store, &shape, device);
+        fill_values(config, &shape, device);
     else
         KVS_TRY(fill_keys(scheme->spec, config, store, &shape, device, error));
     kvs_error inner;
     kvs_status status = kvs_format_make(kvs_layout_find("kitty"), &shape, &device->format, &inner);
     if (status == KVS_OK) return KVS_OK;
-    return kvs_fail(error, status, scheme->spec, tensor, "no kernel stores it: %s: %s; use --backend cpu",
-                    device->values && strcmp(inner.object, "head_dim") == 0 ? "group" : inner.object, inner.rule);
+    return kvs_fail(error, status, scheme->spec, tensor, "no kernel stores it: %s: %s; use --backend cpu", inner.object,
+                    inner.rule);
 }
 
 int64_t kvs_device_store_blocks(const kvs_device_store *device, int64_t tokens) {
     if (device->full || tokens <= 0) return 0;
-    int64_t rows = tokens * device->rows_per_token, page = device->format.shape.page_tokens;
-    return (rows + page - 1) / page;
+    return (tokens + device->format.shape.page_tokens - 1) / device->format.shape.page_tokens;
 }
 
 kvs_status kvs_device_store_pack(const kvs_executor *executor, const kvs_device_store *device, const uint16_t *x,

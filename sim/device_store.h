@@ -11,7 +11,6 @@ typedef struct kvs_device_store {
     const kvs_store *store;
     int full;   /* nothing is stored quantized, and nothing below means anything */
     int values; /* quantize_pack_v and the block's values: scales per token; otherwise quantize_pack_k and its keys */
-    int rows_per_token; /* a token is so many tokens of the kernel: its groups of channels */
     kvs_format format;
     kvs_affine_rule rule;
     kvs_metric metric;

@@ -2,7 +2,7 @@
 #ifndef KVS_SIM_DEVICE_UNIT_H
 #define KVS_SIM_DEVICE_UNIT_H
 
-#include "sim/backend.h"
+#include "sim/cpu_unit.h"
 #include "sim/device_store.h"
 
 /* Arrays on the device. R: rows of a block; N: stride of its matrices. */
@@ -51,6 +51,7 @@ typedef struct kvs_device_state {
     kvs_device_memory arrays[KVS_DEVICE_ARRAYS];
     kvs_device_memory sent, fetched; /* memory of the host for copies */
     size_t sent_bytes;               /* used of sent */
+    kvs_arena rounded;
 } kvs_device_state;
 
 /* Sizes of the arrays for units of that many tokens and positions. stores as in the state. */
@@ -58,12 +59,24 @@ void kvs_device_sizes(const kvs_pass *pass, const kvs_device_store *stores, int6
                       size_t sizes[KVS_DEVICE_ARRAYS]);
 /* Bytes of the host's memory for copies: to the device, and back. */
 size_t kvs_device_sent_bytes(const kvs_pass *pass, const kvs_device_store *stores, int64_t tokens, int64_t queries);
-size_t kvs_device_fetched_bytes(const kvs_pass *pass, const size_t sizes[KVS_DEVICE_ARRAYS]);
+size_t kvs_device_fetched_bytes(const size_t sizes[KVS_DEVICE_ARRAYS]);
+/* Bytes of the host's memory for rounding values that are not binary16. */
+size_t kvs_device_rounded_bytes(const kvs_pass *pass, int64_t tokens, int64_t queries);
 
 /* The positions that a block of attention holds, and the parts that the tokens are split into for its outputs. */
 int kvs_device_span(const kvs_pass *pass, int64_t tokens, int64_t queries);
 int kvs_device_splits(const kvs_pass *pass, int64_t tokens, int64_t queries);
 int64_t kvs_device_stride(int64_t tokens);
+
+/* The steps of a unit, on the state's stream: makes room and sends what was recorded; packs K (even index) or V (odd)
+ * of scheme index / 2 into KVS_DEVICE_CODES and KVS_DEVICE_METADATA, and says how many tokens; and all steps to the
+ * end. */
+KVS_MUST_CHECK kvs_status kvs_device_send(kvs_device_state *state, const kvs_unit *unit, kvs_unit_errors *errors,
+                                          kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_device_pack(kvs_device_state *state, const kvs_unit *unit, int index, int64_t *tokens,
+                                          kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_device_unit(kvs_device_state *state, const kvs_unit *unit, kvs_unit_errors *errors,
+                                          kvs_error *error);
 
 /* Attention of positions [first, last) of a unit whose recorded values and stored changes are on the device. */
 KVS_MUST_CHECK kvs_status kvs_device_attend(const kvs_device_state *state, const kvs_unit *unit, int first, int last,

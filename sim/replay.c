@@ -165,15 +165,28 @@ static int64_t pass_bytes(const kvs_pass_job *job, const plan *p) {
     return unit * job->threads + kvs_tally_bytes(job->samples, job->most_of_head) * job->pass.schemes_count;
 }
 
+/* The same of the device. */
+static int64_t device_bytes(const kvs_pass_job *job, const plan *p) {
+    if (job->backend->device_bytes == NULL) return 0;
+    return job->threads * job->backend->device_bytes(&job->pass, p->longest, p->most_queries);
+}
+
 /* Chooses how many of the remaining schemes share a pass and how many units run at a time: fewer of both where memory
- * is tight. Threads that get no unit of their own help inside one. */
-static void fit(kvs_pass_job *job, const plan *p, int remaining, int threads) {
+ * is tight. KVS_DEVICE where the device cannot hold one unit under one scheme. Threads that get no unit of their own
+ * help inside one. */
+static kvs_status fit(kvs_pass_job *job, const plan *p, int remaining, int threads, kvs_error *error) {
     enum { FEW = 4 };
+    int64_t free_bytes = INT64_MAX;
+    if (job->backend->most_units != NULL) {
+        int most = job->backend->most_units();
+        threads = threads < most ? threads : most;
+        KVS_TRY(job->backend->free_bytes(&free_bytes, error));
+    }
     int64_t units = (int64_t)p->header->layers * p->header->kv_heads * p->sequences;
     int *count = &job->pass.schemes_count, *inner = &job->pass.inner_threads;
     *count = remaining;
     job->threads = threads < units ? threads : (int)units;
-    for (*inner = threads / job->threads; pass_bytes(job, p) > WORK_BYTES;) {
+    for (*inner = threads / job->threads; pass_bytes(job, p) > WORK_BYTES || device_bytes(job, p) > free_bytes;) {
         if (*count > FEW || (job->threads == 1 && *count > 1)) {
             *count = (*count + 1) / 2;
         } else if (job->threads > 1) {
@@ -185,6 +198,11 @@ static void fit(kvs_pass_job *job, const plan *p, int remaining, int threads) {
             break;
         }
     }
+    if (device_bytes(job, p) <= free_bytes) return KVS_OK;
+    return kvs_fail(error, KVS_DEVICE, "--backend", job->backend->name,
+                    "one head of %lld tokens and %lld queries needs %lld bytes of the device, and %lld are free",
+                    (long long)p->longest, (long long)p->most_queries, (long long)device_bytes(job, p),
+                    (long long)free_bytes);
 }
 
 static void complete(const plan *p, kvs_result *result) {
@@ -224,8 +242,8 @@ static kvs_status run_passes(kvs_trace *trace, const plan *p, const kvs_scheme *
         job.pass.schemes = schemes + done;
         job.results = results + done;
         job.summary = done == 0 ? summary : NULL;
-        fit(&job, p, count - done, threads);
-        status = kvs_pass_run(&job, error);
+        status = fit(&job, p, count - done, threads, error);
+        if (status == KVS_OK) status = kvs_pass_run(&job, error);
         done += job.pass.schemes_count;
     } while (status == KVS_OK && done < count);
     kvs_progress_end(&progress);
@@ -314,6 +332,8 @@ static kvs_status run_possible(kvs_trace *trace, const plan *p, const kvs_scheme
 kvs_status kvs_replay(kvs_trace *trace, const kvs_scheme *const *schemes, int count, const kvs_replay_options *options,
                       kvs_trace_summary *summary, kvs_result *results, kvs_error *error) {
     plan p;
+    for (int i = 0; options->backend->accept != NULL && i < count; i++)
+        KVS_TRY(options->backend->accept(schemes[i], error));
     kvs_status status = make_plan(trace, options->from_position, &p, error);
     int64_t at_tokens = options->at_tokens > 0 ? options->at_tokens : p.longest;
     if (status == KVS_OK && summary != NULL) status = summarize(trace, &p, at_tokens, summary, error);

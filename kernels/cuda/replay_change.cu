@@ -56,9 +56,12 @@ KVS_KERNEL(THREADS, 4) change_keys(const kvs_change_args args) {
     for (int channel = (int)threadIdx.x; channel < head_dim; channel += THREADS) {
         kvs_channel_place at = kvs_find_channel(format, page, channel);
         int row = kvs_meta_row(&format, channel, at);
-        float scale = kvs_load_half(meta, format.key_scale, 0, row),
-              zero = kvs_load_half(meta, format.key_zero, 0, row);
+        float scale = 0.0f, zero = 0.0f;
         for (int t = 0; t < tokens; t++) {
+            if (t % format.shape.key_group == 0) {
+                scale = kvs_load_half(meta, format.key_scale, t / format.shape.key_group, row);
+                zero = kvs_load_half(meta, format.key_zero, t / format.shape.key_group, row);
+            }
             uint32_t code = kvs_load_key_code(format, page, t, channel, at);
             compare(args, (first + t) * head_dim + channel, kvs_affine_value((float)code, scale, zero), sums);
         }
@@ -76,8 +79,9 @@ KVS_KERNEL(THREADS, 4) change_values(const kvs_change_args args) {
     squares sums = {0.0, 0.0};
     for (int i = (int)threadIdx.x; i < tokens * head_dim; i += THREADS) {
         int t = i / head_dim, channel = i - t * head_dim;
-        float scale = kvs_load_half(meta, format.value_scale, t, 0),
-              zero = kvs_load_half(meta, format.value_zero, t, 0);
+        int group = channel / format.shape.value_group;
+        float scale = kvs_load_half(meta, format.value_scale, t, group);
+        float zero = kvs_load_half(meta, format.value_zero, t, group);
         uint32_t code = kvs_load_bits(page, kvs_field_bit(&format.value, t, channel), format.value.width);
         compare(args, first * head_dim + i, kvs_affine_value((float)code, scale, zero), sums);
     }
