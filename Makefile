@@ -41,6 +41,7 @@ FRONT   := sim/main.c sim/options.c $(wildcard sim/commands/*.c)
 ROOMS   := core traces kernels kernels/schemes kernels/rankings kernels/layouts kernels/simt sim sim/model analysis \
            analysis/metrics plots $(if $(filter 1,$(CUPTI)),analysis/cupti)
 SOURCES := $(filter-out $(FRONT),$(foreach room,$(ROOMS),$(wildcard $(room)/*.c)))
+SOURCES := $(filter-out analysis/cupti/inject.c,$(SOURCES))
 KERNELS := $(wildcard kernels/*.cu kernels/cuda/*.cu)
 KERNEL_SOURCES := $(sort $(KERNELS) $(wildcard kernels/cuda/*.cuh kernels/layouts/*.[ch]) kernels/layout.c kernels/layout.h)
 HEADERS := $(foreach room,$(ROOMS),$(wildcard $(room)/*.h))
@@ -58,13 +59,14 @@ ifeq ($(CUPTI),1)
 # Its host header includes <string>, which C lacks and C++ finds before the empty one.
 CPPFLAGS += -DKVS_HAVE_CUPTI=1 -isystem $(CUPTI_INCLUDE) -idirafter $(B)/include
 LDLIBS += -ldl
-FAKES := $(B)/tests/fake/libcupti.so
+FAKES := $(B)/tests/fake/libcupti.so $(B)/tests/fake/program
+INJECT := $(B)/libkvscope_inject.so
 endif
 SUITES := unit golden oracle parity fuzz
 TESTS  := $(foreach suite,$(SUITES),$(wildcard tests/$(suite)/test_*.c))
 TEST_PROGRAMS := $(TESTS:%.c=$(B)/%) $(patsubst %.cu,$(B)/%,$(foreach suite,$(SUITES),$(wildcard tests/$(suite)/test_*.cu)))
 
-all: $(B)/kvscope $(B)/libkvscope.a $(B)/libkvscope.so ## build the program and the library
+all: $(B)/kvscope $(B)/libkvscope.a $(B)/libkvscope.so $(INJECT) ## build the program and the library
 
 FLAGS = $(CC) $(CPPFLAGS) $(CFLAGS) $(CXX) $(CXXFLAGS) $(if $(filter 1,$(CUDA)),$(NVCC) $(NVFLAGS))
 # Rewritten when a flag changes, so that one folder never mixes builds with and without CUDA or a sanitizer.
@@ -106,11 +108,20 @@ $(B)/libkvscope.so: $(OBJECTS)
 $(B)/kvscope: $(FRONT:%.c=$(B)/%.o) $(B)/libkvscope.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# Loaded into profiled programs: it must bring nothing along that they may have in another version.
+$(B)/libkvscope_inject.so: $(addprefix $(B)/,$(addsuffix .o,analysis/cupti/inject analysis/cupti/session \
+                           analysis/cupti/config analysis/cupti/library analysis/counters analysis/cupti_remedy \
+                           analysis/exec_add core/status))
+	$(Q)$(CC) $(filter -fsanitize%,$(LDFLAGS)) -shared -Wl,--exclude-libs,ALL -Wl,-Bsymbolic -o $@ $^ -lm -lpthread -ldl
+
+$(B)/tests/fake/program: $(B)/tests/fake/program.o
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -ldl
+
 # A CUPTI of the tests' own; its tests find it beside themselves.
 $(B)/tests/fake/libcupti.so: $(B)/tests/fake/cupti.o
 	$(Q)$(CC) $(LDFLAGS) -shared -o $@ $^
 
-$(B)/tests/%: $(B)/tests/%.o $(B)/libkvscope.a $(FAKES)
+$(B)/tests/%: $(B)/tests/%.o $(B)/libkvscope.a $(FAKES) $(INJECT)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(B)/libkvscope.a $$($(PKG_CONFIG) --libs cmocka) $(LDLIBS)
 
 # --- targets --------------------------------------------------------------------------------------------------------

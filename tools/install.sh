@@ -16,6 +16,7 @@ mkdir -p "$to/bin" "$to/lib/pkgconfig"
 install -m 755 "$B/kvscope" "$to/bin/kvscope"
 install -m 644 "$B/libkvscope.a" "$to/lib/libkvscope.a"
 install -m 755 "$B/libkvscope.so" "$to/lib/libkvscope.so.$version"
+if [ -f "$B/libkvscope_inject.so" ]; then install -m 755 "$B/libkvscope_inject.so" "$to/lib/libkvscope_inject.so"; fi
 ln -sf "libkvscope.so.$version" "$to/lib/libkvscope.so.0"
 ln -sf libkvscope.so.0 "$to/lib/libkvscope.so"
 for header in $HEADERS; do
