@@ -146,13 +146,24 @@ KVS_SIMD static void encode_token_groups(kvs_rounding rounding, int groups, int 
 /* --- pages ---------------------------------------------------------------------------------------------------------
  */
 
+static float levels_of(const kvs_affine_config *config) {
+    return config->levels > 0 ? (float)config->levels : kvs_affine_levels(config->bits);
+}
+
+/* Bits of a code at the base width. */
+static int width_of(const kvs_affine_config *config) {
+    int width = 1;
+    while (config->levels >> width > 0) width++;
+    return config->levels > 0 ? width : config->bits;
+}
+
 /* The levels of each channel of one page, by its rank; ranks_out may be NULL. scratch: 2 * head_dim and
  * what the ranking takes. */
 static void choose_levels(const kvs_store *store, const kvs_page_context *first, int page, const float *x,
                           float *scratch, float *levels, uint8_t *ranks_out) {
     const kvs_affine_config *config = config_of(store);
     int head_dim = store->head_dim, count = config->boost_count;
-    float base = kvs_affine_levels(config->bits), boosted = kvs_affine_levels(config->boost_bits);
+    float base = levels_of(config), boosted = kvs_affine_levels(config->boost_bits);
     if (count == 0 || count == head_dim) {
         for (int d = 0; d < head_dim; d++) levels[d] = count == 0 ? base : boosted;
         if (ranks_out != NULL)
@@ -218,7 +229,7 @@ static void token_pages(const kvs_store *store, int64_t pages, const float *x, k
     int group = config->group;
     int64_t groups = pages * store->window.page_tokens * (store->head_dim / group);
     fitted f = fitted_in(scratch, TOKEN_BLOCK);
-    for (int i = 0; i < TOKEN_BLOCK; i++) f.levels[i] = kvs_affine_levels(config->bits);
+    for (int i = 0; i < TOKEN_BLOCK; i++) f.levels[i] = levels_of(config);
     for (int64_t g = 0; g < groups; g += TOKEN_BLOCK) {
         int block = groups - g < TOKEN_BLOCK ? (int)(groups - g) : TOKEN_BLOCK;
         size_t element = (size_t)g * (size_t)group;
@@ -268,7 +279,7 @@ static kvs_bits page_bits(const kvs_store *store) {
     if (config->meta != NULL) width = 1 + config->meta->exponent_bits + config->meta->mantissa_bits;
     bits.metadata = page_groups(store) * 2.0 * width;
     if (config->axis == KVS_AXIS_TOKEN) {
-        add_rows(&bits, tokens, channels, config->bits);
+        add_rows(&bits, tokens, channels, width_of(config));
         return bits;
     }
     if (boosted > 0 && boosted < channels) bits.metadata += 8.0 * channels;
@@ -276,7 +287,7 @@ static kvs_bits page_bits(const kvs_store *store) {
         add_rows(&bits, channels, tokens, config->bits);
         if (boosted > 0) add_rows(&bits, boosted * (config->boost_bits / config->bits - 1.0), tokens, config->bits);
     } else {
-        add_rows(&bits, channels - boosted, tokens, config->bits);
+        add_rows(&bits, channels - boosted, tokens, width_of(config));
         add_rows(&bits, boosted, tokens, config->boost_bits);
     }
     return bits;

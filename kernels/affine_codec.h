@@ -21,10 +21,11 @@ typedef enum kvs_axis {
 typedef struct kvs_affine_config {
     kvs_axis axis;
     int group;
-    const char *group_param;    /* the parameter that set group, for errors */
-    int bits;                   /* 1..8 */
-    int boost_bits;             /* of the boost_count channels that rank first in a page; per channel only */
-    int boost_count;            /* 0..head_dim */
+    const char *group_param; /* the parameter that set group, for errors */
+    int bits;                /* 1..8 */
+    int levels;              /* other than 2^bits - 1, for a published code that has others; 0: those. Without boost */
+    int boost_bits;          /* of the boost_count channels that rank first in a page; per channel only */
+    int boost_count;         /* 0..head_dim */
     const kvs_ranking *ranking; /* may be NULL when boost_count is 0 or head_dim */
     int rank_window;            /* kvs_query_needs.window of the ranking */
     kvs_affine_rule rule;

@@ -11,19 +11,52 @@
 /* --- undoing the rotary embedding ----------------------------------------------------------------------------------
  */
 
+/* Cosines and sines of one position, and of one step, a pair each. */
+typedef struct angles {
+    double cosine[KVS_MAX_HEAD_DIM / 2], sine[KVS_MAX_HEAD_DIM / 2];
+} angles;
+
+static void set_angles(kvs_rope_pairs rope, double position, angles *a) {
+    for (int i = 0; i < rope.rotary_dim / 2; i++) {
+        a->cosine[i] = cos(position * rope.inverse_frequency[i]);
+        a->sine[i] = sin(position * rope.inverse_frequency[i]);
+    }
+}
+
+KVS_SIMD static void advance(int pairs, const angles *step, angles *at) {
+    for (int i = 0; i < pairs; i++) {
+        double cosine = at->cosine[i] * step->cosine[i] - at->sine[i] * step->sine[i];
+        at->sine[i] = at->sine[i] * step->cosine[i] + at->cosine[i] * step->sine[i];
+        at->cosine[i] = cosine;
+    }
+}
+
+KVS_SIMD static void turn_row(kvs_rope_pairs rope, double sign, const angles *a, float *x) {
+    int half = rope.rotary_dim / 2, next = rope.interleaved ? 2 : 1, partner = rope.interleaved ? 1 : half;
+    for (int i = 0; i < half; i++) {
+        float cosine = (float)a->cosine[i], sine = (float)(sign * a->sine[i]);
+        float u = x[i * next], v = x[i * next + partner];
+        x[i * next] = u * cosine - v * sine;
+        x[i * next + partner] = v * cosine + u * sine;
+    }
+}
+
+/* Angles are exact at every RESTART-th position and go on step by step from there, in binary64: what a position gets
+ * does not depend on where the rows begin. */
 static void turn(kvs_map_rows rows, double sign, float *x) {
+    enum { RESTART = 64 };
     kvs_rope_pairs rope = rows.context->rope;
     if (rope.inverse_frequency == NULL) return;
-    int half = rope.rotary_dim / 2;
-    for (int64_t t = 0; t < rows.tokens; t++, x += rows.head_dim)
-        for (int i = 0; i < half; i++) {
-            double angle = sign * (double)(rows.first_token + t) * rope.inverse_frequency[i];
-            float cosine = (float)cos(angle), sine = (float)sin(angle);
-            int d = rope.interleaved ? 2 * i : i, e = rope.interleaved ? d + 1 : i + half;
-            float a = x[d], b = x[e];
-            x[d] = a * cosine - b * sine;
-            x[e] = b * cosine + a * sine;
-        }
+    angles at, step;
+    set_angles(rope, 1.0, &step);
+    int64_t position = rows.first_token / RESTART * RESTART;
+    for (; position < rows.first_token + rows.tokens; position++) {
+        if (position % RESTART == 0)
+            set_angles(rope, (double)position, &at);
+        else
+            advance(rope.rotary_dim / 2, &step, &at);
+        if (position >= rows.first_token) turn_row(rope, sign, &at, x + (position - rows.first_token) * rows.head_dim);
+    }
 }
 
 static void unturn(const kvs_map *map, kvs_map_rows rows, const float *state, float *x) {
