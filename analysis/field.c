@@ -45,9 +45,14 @@ static const cJSON *descend(const cJSON *object, const char *name, int make, con
     return object;
 }
 
+static int is_available(const kvs_field *field, const char *at) {
+    return field->type == KVS_FIELD_TEXT ? *(char *const *)at != NULL : isfinite(*(const double *)at);
+}
+
 kvs_status kvs_fields_to_json(const kvs_field *fields, const void *row, cJSON *object, kvs_error *error) {
     for (const kvs_field *field = fields; field->name != NULL; field++) {
         const char *at = (const char *)row + field->offset, *leaf;
+        if (field->optional && !is_available(field, at)) continue;
         cJSON *parent = (cJSON *)(uintptr_t)descend(object, field->name, 1, &leaf);
         const char *text = field->type == KVS_FIELD_TEXT ? *(char *const *)at : NULL;
         cJSON *item = field->type != KVS_FIELD_TEXT ? number(field, at)

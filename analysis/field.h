@@ -36,7 +36,8 @@ typedef struct kvs_field {
  * not finite. The text fits in 32 bytes. */
 void kvs_real_text(double value, char *text, size_t text_bytes);
 
-/* Adds the fields of one struct to a JSON object, nesting at dots. KVS_INPUT when memory is short. */
+/* Adds the fields of one struct to a JSON object, nesting at dots; optional ones that are not available are left out.
+ * KVS_INPUT when memory is short. */
 KVS_MUST_CHECK kvs_status kvs_fields_to_json(const kvs_field *fields, const void *row, struct cJSON *object,
                                              kvs_error *error);
 /* The reverse, into a zeroed struct whose texts become the caller's. KVS_INPUT names a field that is missing or of

@@ -67,6 +67,7 @@ const kvs_field kvs_trace_summary_fields[] = {
     LONG("num_tokens", kvs_trace_summary, tokens, "tokens"),
     LONG("num_queries", kvs_trace_summary, queries, "positions"),
     LONG("at_tokens", kvs_trace_summary, at_tokens, "tokens"),
+    NEWER_TEXT("attention", kvs_trace_summary, attention),
     NEWER_TEXT("eval.model_path", kvs_trace_summary, model_path),
     NEWER_TEXT("eval.model_sha256", kvs_trace_summary, model_sha256),
     NEWER_TEXT("eval.tokens_path", kvs_trace_summary, tokens_path),

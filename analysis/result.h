@@ -100,6 +100,7 @@ typedef struct kvs_channel_statistics {
 
 typedef struct kvs_trace_summary {
     char *path, *sha256, *model_name, *model_family;
+    char *attention; /* "cross": of an encoder-decoder's decoder to its source; NULL: of a sequence to itself */
     int layers, query_heads, kv_heads, head_dim, sequences;
     int64_t tokens, queries, at_tokens; /* tokens and queries over all sequences */
     kvs_channel_statistics channels;    /* NULL where no trace was replayed */

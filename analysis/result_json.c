@@ -33,6 +33,7 @@ static kvs_status row_to_json(const kvs_field *fields, const void *row, cJSON **
 /* Adds the rows of one table of a result to its object, as an array. */
 static kvs_status add_rows(cJSON *object, const kvs_result_rows *table, const kvs_result *result, kvs_error *error) {
     const char *rows = *(const char *const *)((const char *)result + table->array);
+    if (table->optional && rows == NULL) return KVS_OK;
     cJSON *array = cJSON_AddArrayToObject(object, table->json), *item;
     if (array == NULL) return no_memory(error);
     for (int i = 0; i < *(const int *)((const char *)result + table->count); i++) {

@@ -137,6 +137,8 @@ const char *kvs_trace_name(const kvs_trace_summary *trace) {
 }
 
 void kvs_trace_label(const kvs_trace_summary *trace, char *text, size_t text_bytes) {
-    snprintf(text, text_bytes, "%s: %d layer%s, %d KV head%s, head_dim %d", kvs_trace_name(trace), trace->layers,
-             trace->layers == 1 ? "" : "s", trace->kv_heads, trace->kv_heads == 1 ? "" : "s", trace->head_dim);
+    int cross = trace->attention != NULL && strcmp(trace->attention, "cross") == 0;
+    snprintf(text, text_bytes, "%s: %s%d layer%s, %d KV head%s, head_dim %d", kvs_trace_name(trace),
+             cross ? "cross attention, " : "", trace->layers, trace->layers == 1 ? "" : "s", trace->kv_heads,
+             trace->kv_heads == 1 ? "" : "s", trace->head_dim);
 }

@@ -29,6 +29,11 @@ static kvs_status open_scheme(const char *spec, int head_dim, const char *layout
     return status;
 }
 
+kvs_status kvs_replay_open_trace(const char *path, const kvs_replay_options *options, kvs_trace **trace,
+                                 kvs_error *error) {
+    return options->cross ? kvs_trace_open_cross(path, trace, error) : kvs_trace_open(path, trace, error);
+}
+
 kvs_status kvs_replay_open_schemes(const char *const *specs, int count, int head_dim, const char *layout,
                                    kvs_scheme **schemes, kvs_error *error) {
     for (int i = 0; i < count; i++) {
@@ -118,6 +123,7 @@ static kvs_status summarize(const kvs_trace *trace, const plan *p, int64_t at_to
     summary->path = strdup(kvs_trace_path(trace));
     summary->model_name = strdup(p->header->model_name);
     summary->model_family = strdup(p->header->model_family);
+    if (kvs_trace_is_cross(trace)) summary->attention = strdup("cross");
     summary->layers = p->header->layers;
     summary->query_heads = p->header->query_heads;
     summary->kv_heads = p->header->kv_heads;
@@ -127,7 +133,8 @@ static kvs_status summarize(const kvs_trace *trace, const plan *p, int64_t at_to
     summary->queries = p->positions_recorded;
     summary->at_tokens = at_tokens;
     summary->windows = summary->window_tokens = summary->exact_tokens = NAN; /* no text was run */
-    if (summary->path == NULL || summary->model_name == NULL || summary->model_family == NULL)
+    if (summary->path == NULL || summary->model_name == NULL || summary->model_family == NULL ||
+        (kvs_trace_is_cross(trace) && summary->attention == NULL))
         return kvs_fail(error, KVS_INPUT, kvs_trace_path(trace), NULL, "out of memory");
     return kvs_channels_alloc(summary, error);
 }

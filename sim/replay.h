@@ -18,7 +18,12 @@ typedef struct kvs_replay_options {
     int64_t seed, from_position;
     int64_t at_tokens; /* the length that memory is stated for; 0: the longest sequence */
     int prompt_exact, threads /* 0: one per core */, quiet;
+    int cross; /* the sequences' cross attention: for those who open the trace */
 } kvs_replay_options;
+
+/* Opens a trace as the options say. *trace is the caller's, closed with kvs_trace_close. */
+KVS_MUST_CHECK kvs_status kvs_replay_open_trace(const char *path, const kvs_replay_options *options, kvs_trace **trace,
+                                                kvs_error *error);
 
 /* Opens every scheme for a trace's head_dim, or says what is wrong with the first that does not fit (KVS_USAGE). With
  * layout not NULL, a scheme of another layout is refused by name. schemes [count] are the caller's, each closed with

@@ -16,7 +16,7 @@ static kvs_status check(const kvs_sweep *sweep, char (*digests)[65], kvs_error *
     kvs_status status = schemes != NULL ? KVS_OK : kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     for (int t = 0; status == KVS_OK && t < sweep->traces_count; t++) {
         kvs_trace *trace = NULL;
-        status = kvs_trace_open(sweep->traces[t], &trace, error);
+        status = kvs_replay_open_trace(sweep->traces[t], &sweep->replay, &trace, error);
         if (status == KVS_OK)
             status = kvs_replay_open_schemes(sweep->specs, sweep->specs_count, kvs_trace_header_of(trace)->head_dim,
                                              sweep->layout, schemes, error);
@@ -37,6 +37,7 @@ static char *key_of(const kvs_sweep *sweep, const kvs_results *results, char (*d
     fprintf(text, "version %s\nbackend %s\nseed %lld\nfrom_position %lld\nat_tokens %lld\nprompt_exact %d\n",
             results->version, results->backend, (long long)sweep->replay.seed, (long long)sweep->replay.from_position,
             (long long)sweep->replay.at_tokens, sweep->replay.prompt_exact);
+    if (sweep->replay.cross) fprintf(text, "cross\n");
     for (int t = 0; t < sweep->traces_count; t++) fprintf(text, "trace %s\n", digests[t]);
     for (int s = 0; s < sweep->specs_count; s++) fprintf(text, "scheme %s\n", sweep->specs[s]);
     if (ferror(text) | fclose(text)) {
@@ -93,7 +94,7 @@ static kvs_status run_batch(const stretch *st, const int *indices, int count, kv
 
 static kvs_status run_trace(stretch *st, kvs_error *error) {
     const kvs_result *results = st->results->results + (size_t)st->index * (size_t)st->sweep->specs_count;
-    KVS_TRY(kvs_trace_open(st->sweep->traces[st->index], &st->trace, error));
+    KVS_TRY(kvs_replay_open_trace(st->sweep->traces[st->index], &st->sweep->replay, &st->trace, error));
     int indices[BATCH], count = 0;
     kvs_status status = KVS_OK;
     for (int s = 0; status == KVS_OK && s < st->sweep->specs_count; s++) {

@@ -47,7 +47,7 @@ def main():
             cut(source, target)
         print(path, os.path.getsize(path), "bytes")
     shutil.copytree(os.path.join(sys.argv[1], "models", MODELS[0]), os.path.join(sys.argv[2], MODELS[0]))
-    shutil.copy(os.path.join(sys.argv[1], "corpus", "validation_tokens.h5"), sys.argv[2])
+    shutil.copy(os.path.join(sys.argv[1], "corpus", "validation_tokens.h5"), os.path.join(sys.argv[2], MODELS[0]))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ show "$B/kvscope" plot "$DEMO/replayed/results.h5" --kind all -o "$DEMO/replayed
 echo
 echo "The model that ships, run with its cache stored as each scheme of tools/demo-closed.grid says: what it costs in"
 echo "perplexity and in a task that needs memory of the context. Takes a minute or two."
-show "$B/kvscope" eval --model traces/sample/qwen3-7m --tokens traces/sample/validation_tokens.h5 --windows 4 \
+show "$B/kvscope" eval --model traces/sample/qwen3-7m --tokens traces/sample/qwen3-7m/validation_tokens.h5 --windows 4 \
     --task copy --task-context 768 --distances 128,512 --samples 6 --trace traces/sample/qwen3-7m.h5 \
     --grid tools/demo-closed.grid --at-tokens 8192 -o "$DEMO/results.h5" -o "$DEMO/results.csv" -o "$DEMO/results.json"
 echo

@@ -33,6 +33,13 @@ kvs_object_name kvs_sequence_object(int sequence, const char *name);
 /* Reads and validates all of one sequence but the values of its tensors. */
 KVS_MUST_CHECK kvs_status kvs_sequence_read(kvs_h5_place group, const kvs_trace_header *header, kvs_sequence *sequence,
                                             kvs_error *error);
+/* The same of the group `cross` of a sequence, as a sequence of source positions; *cross has the sequence's task and
+ * queries already. */
+KVS_MUST_CHECK kvs_status kvs_cross_read(kvs_h5_place group, const kvs_trace_header *header, kvs_sequence *cross,
+                                         kvs_error *error);
+/* What a sequence's token ids are called. */
+#define KVS_TOKEN_IDS        "token_ids"
+#define KVS_SOURCE_TOKEN_IDS "source_token_ids"
 /* Opens tensor NAME of an open sequence and checks its shape, [layers][heads][rows][head_dim]; rows 0 means any and is
  * then set. */
 KVS_MUST_CHECK kvs_status kvs_tensor_open(kvs_h5_place group, const kvs_trace_header *header, kvs_tensor tensor,

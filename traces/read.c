@@ -1,4 +1,5 @@
 /* read.c: an open trace, and heads read from it. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,8 +11,9 @@ struct kvs_trace {
     char *path;
     hid_t file;
     kvs_trace_header header;
-    kvs_sequence *sequences;
-    int sequence_count;
+    kvs_sequence *sequences; /* with cross set, their cross attention */
+    int *numbers;            /* of the sequences in the file */
+    int sequence_count, cross;
     int open_sequence; /* whose tensors are open, or -1 */
     hid_t tensors[3], types[3];
 };
@@ -36,28 +38,76 @@ const kvs_sequence *kvs_trace_sequence(const kvs_trace *trace, int sequence) {
     return &trace->sequences[sequence];
 }
 
-/* Opens the group of one sequence; *object keeps its name. */
-static kvs_status open_group(kvs_trace *trace, int sequence, kvs_object_name *object, kvs_h5_place *group,
-                             kvs_error *error) {
-    *object = kvs_sequence_object(sequence, NULL);
+/* What errors call an object of a sequence. */
+static kvs_object_name object_of(const kvs_trace *trace, int sequence, const char *name) {
+    char part[40];
+    snprintf(part, sizeof part, "%s%s%.30s", trace->cross ? "cross" : "", trace->cross && name != NULL ? "/" : "",
+             name != NULL ? name : "");
+    return kvs_sequence_object(trace->numbers[sequence], part[0] != '\0' ? part : NULL);
+}
+
+/* Opens the group of one sequence by its number in the file; *object keeps its name. */
+static kvs_status open_numbered(kvs_trace *trace, int number, kvs_object_name *object, kvs_h5_place *group,
+                                kvs_error *error) {
+    *object = kvs_sequence_object(number, NULL);
     *group = (kvs_h5_place){H5I_INVALID_HID, trace->path, object->text};
     return kvs_h5_group(root_of(trace), object->text + 1, &group->id, error);
 }
 
-static kvs_status append_sequence(kvs_trace *trace, kvs_error *error) {
+/* The group that holds the tensors of a sequence: its own, or the group `cross` in it. */
+static kvs_status open_group(kvs_trace *trace, int sequence, kvs_object_name *object, kvs_h5_place *group,
+                             kvs_error *error) {
+    KVS_TRY(open_numbered(trace, trace->numbers[sequence], object, group, error));
+    if (!trace->cross) return KVS_OK;
+    kvs_h5_place whole = *group;
+    kvs_status status = kvs_h5_group(whole, "cross", &group->id, error);
+    H5Gclose(whole.id);
+    *object = object_of(trace, sequence, NULL);
+    return status;
+}
+
+/* Room doubles at each power of two. */
+static kvs_status make_room(kvs_trace *trace, kvs_error *error) {
     int i = trace->sequence_count;
-    if ((i & (i - 1)) == 0) { /* room doubles at each power of two */
-        kvs_sequence *grown = realloc(trace->sequences, sizeof *grown * (size_t)(i > 0 ? 2 * i : 1));
-        if (grown == NULL) return kvs_fail(error, KVS_INPUT, trace->path, NULL, "out of memory");
-        trace->sequences = grown;
-    }
+    if ((i & (i - 1)) != 0) return KVS_OK;
+    size_t count = (size_t)(i > 0 ? 2 * i : 1);
+    kvs_sequence *sequences = realloc(trace->sequences, sizeof *sequences * count);
+    if (sequences != NULL) trace->sequences = sequences;
+    int *numbers = realloc(trace->numbers, sizeof *numbers * count);
+    if (numbers != NULL) trace->numbers = numbers;
+    return sequences != NULL && numbers != NULL ? KVS_OK
+                                                : kvs_fail(error, KVS_INPUT, trace->path, NULL, "out of memory");
+}
+
+/* Reads the group `cross` of an open sequence, if it has one: source_tokens says so. */
+static kvs_status read_cross(kvs_h5_place group, const kvs_trace_header *header, kvs_sequence *sequence,
+                             kvs_sequence *cross, kvs_error *error) {
+    *cross = *sequence;
+    if (!kvs_h5_has(group, "cross")) return KVS_OK;
+    char object[64];
+    snprintf(object, sizeof object, "%.40s/cross", group.object);
+    kvs_h5_place place = {H5I_INVALID_HID, group.file, object};
+    KVS_TRY(kvs_h5_group(group, "cross", &place.id, error));
+    kvs_status status = kvs_cross_read(place, header, cross, error);
+    H5Gclose(place.id);
+    sequence->source_tokens = cross->tokens;
+    return status;
+}
+
+/* Reads and validates a sequence with its cross attention, and keeps the one that is wanted, if it is there. */
+static kvs_status append_sequence(kvs_trace *trace, int number, kvs_error *error) {
+    KVS_TRY(make_room(trace, error));
     kvs_object_name object;
     kvs_h5_place group;
-    KVS_TRY(open_group(trace, i, &object, &group, error));
-    kvs_status status = kvs_sequence_read(group, &trace->header, &trace->sequences[i], error);
+    kvs_sequence sequence, cross;
+    KVS_TRY(open_numbered(trace, number, &object, &group, error));
+    kvs_status status = kvs_sequence_read(group, &trace->header, &sequence, error);
+    if (status == KVS_OK) status = read_cross(group, &trace->header, &sequence, &cross, error);
     H5Gclose(group.id);
-    trace->sequence_count += status == KVS_OK;
-    return status;
+    if (status != KVS_OK || (trace->cross && sequence.source_tokens == 0)) return status;
+    trace->sequences[trace->sequence_count] = trace->cross ? cross : sequence;
+    trace->numbers[trace->sequence_count++] = number;
+    return KVS_OK;
 }
 
 static kvs_status open_locked(kvs_trace *trace, kvs_error *error) {
@@ -72,11 +122,17 @@ static kvs_status open_locked(kvs_trace *trace, kvs_error *error) {
     if (info.nlinks < 1 || info.nlinks > KVS_TRACE_MAX_SEQUENCES)
         return kvs_fail(error, KVS_INPUT, trace->path, "/sequences", "holds %llu sequences, must be 1 to %d",
                         (unsigned long long)info.nlinks, KVS_TRACE_MAX_SEQUENCES);
-    for (hsize_t i = 0; i < info.nlinks; i++) KVS_TRY(append_sequence(trace, error));
+    for (hsize_t i = 0; i < info.nlinks; i++) KVS_TRY(append_sequence(trace, (int)i, error));
+    if (!trace->cross) return KVS_OK;
+    if (trace->sequence_count == 0)
+        return kvs_fail(error, KVS_INPUT, trace->path, "/sequences", "none has a group cross: no cross attention");
+    trace->header.causal = trace->header.rope_applied = 0;
+    trace->header.rope_theta = 0;
+    trace->header.rope_scaling[0] = '\0';
     return KVS_OK;
 }
 
-static kvs_status open_here(const char *path, kvs_trace **trace, kvs_error *error) {
+static kvs_status open_here(const char *path, int cross, kvs_trace **trace, kvs_error *error) {
     kvs_trace *opened = calloc(1, sizeof *opened);
     char *copy = strdup(path);
     if (opened == NULL || copy == NULL) {
@@ -85,6 +141,7 @@ static kvs_status open_here(const char *path, kvs_trace **trace, kvs_error *erro
         return kvs_fail(error, KVS_INPUT, path, NULL, "out of memory");
     }
     opened->path = copy;
+    opened->cross = cross;
     opened->file = H5I_INVALID_HID;
     opened->open_sequence = -1;
     kvs_h5_lock();
@@ -99,7 +156,7 @@ static kvs_status open_here(const char *path, kvs_trace **trace, kvs_error *erro
 
 static kvs_status look(const char *path, kvs_error *error) {
     kvs_trace *trace;
-    KVS_TRY(open_here(path, &trace, error));
+    KVS_TRY(open_here(path, 0, &trace, error));
     kvs_trace_close(trace);
     return KVS_OK;
 }
@@ -107,7 +164,17 @@ static kvs_status look(const char *path, kvs_error *error) {
 kvs_status kvs_trace_open(const char *path, kvs_trace **trace, kvs_error *error) {
     *trace = NULL;
     KVS_TRY(kvs_h5_isolated(path, look, error));
-    return open_here(path, trace, error);
+    return open_here(path, 0, trace, error);
+}
+
+kvs_status kvs_trace_open_cross(const char *path, kvs_trace **trace, kvs_error *error) {
+    *trace = NULL;
+    KVS_TRY(kvs_h5_isolated(path, look, error));
+    return open_here(path, 1, trace, error);
+}
+
+int kvs_trace_is_cross(const kvs_trace *trace) {
+    return trace->cross;
 }
 
 static void close_tensors(kvs_trace *trace) {
@@ -125,6 +192,7 @@ void kvs_trace_close(kvs_trace *trace) {
     if (trace->file >= 0) H5Fclose(trace->file);
     kvs_h5_unlock();
     free(trace->sequences);
+    free(trace->numbers);
     free(trace->path);
     free(trace);
 }
@@ -165,7 +233,7 @@ static kvs_status read_words(kvs_trace *trace, int sequence, kvs_tensor tensor, 
     if (space >= 0) H5Sclose(space);
     if (memory >= 0) H5Sclose(memory);
     if (read >= 0) return KVS_OK;
-    kvs_object_name object = kvs_sequence_object(sequence, kvs_tensor_names[tensor]);
+    kvs_object_name object = object_of(trace, sequence, kvs_tensor_names[tensor]);
     return kvs_h5_fail(error, (kvs_h5_place){0, trace->path, object.text}, NULL, "cannot be read");
 }
 
@@ -194,7 +262,7 @@ kvs_status kvs_trace_read_head(kvs_trace *trace, int sequence, kvs_tensor tensor
     const kvs_sequence *s = &trace->sequences[sequence];
     kvs_element element = element_of(s, tensor);
     size_t columns = (size_t)trace->header.head_dim, count = (size_t)kvs_tensor_rows(s, tensor) * columns;
-    kvs_object_name object = kvs_sequence_object(sequence, kvs_tensor_names[tensor]);
+    kvs_object_name object = object_of(trace, sequence, kvs_tensor_names[tensor]);
     if (count == 0) return kvs_fail(error, KVS_INPUT, trace->path, object.text, "the sequence has no queries");
     void *words = (char *)values + (4 - kvs_element_bytes(element)) * count;
     kvs_h5_lock();
@@ -209,24 +277,29 @@ kvs_status kvs_trace_read_head(kvs_trace *trace, int sequence, kvs_tensor tensor
                     head, bad / columns, bad % columns, (double)values[bad]);
 }
 
-static kvs_status read_integers(kvs_trace *trace, int sequence, const char *name, int length, int32_t *values,
-                                kvs_error *error) {
+kvs_status kvs_trace_read_query_pos(kvs_trace *trace, int sequence, int32_t *positions, kvs_error *error) {
     kvs_object_name object;
     kvs_h5_place group;
     kvs_h5_lock();
-    kvs_status status = open_group(trace, sequence, &object, &group, error);
+    kvs_status status = open_numbered(trace, trace->numbers[sequence], &object, &group, error);
     if (status == KVS_OK) {
-        status = kvs_integers_read(group, name, length, values, error);
+        status = kvs_integers_read(group, "query_pos", trace->sequences[sequence].queries, positions, error);
         H5Gclose(group.id);
     }
     kvs_h5_unlock();
     return status;
 }
 
-kvs_status kvs_trace_read_query_pos(kvs_trace *trace, int sequence, int32_t *positions, kvs_error *error) {
-    return read_integers(trace, sequence, "query_pos", trace->sequences[sequence].queries, positions, error);
-}
-
 kvs_status kvs_trace_read_token_ids(kvs_trace *trace, int sequence, int32_t *ids, kvs_error *error) {
-    return read_integers(trace, sequence, "token_ids", trace->sequences[sequence].tokens, ids, error);
+    kvs_object_name object;
+    kvs_h5_place group;
+    kvs_h5_lock();
+    kvs_status status = open_group(trace, sequence, &object, &group, error);
+    if (status == KVS_OK) {
+        status = kvs_integers_read(group, trace->cross ? KVS_SOURCE_TOKEN_IDS : KVS_TOKEN_IDS,
+                                   trace->sequences[sequence].tokens, ids, error);
+        H5Gclose(group.id);
+    }
+    kvs_h5_unlock();
+    return status;
 }

@@ -111,7 +111,7 @@ kvs_status kvs_query_pos_check(kvs_h5_place place, const kvs_sequence *sequence,
 
 kvs_status kvs_sequence_read(kvs_h5_place group, const kvs_trace_header *header, kvs_sequence *s, kvs_error *error) {
     int64_t tokens, prompt_tokens;
-    *s = (kvs_sequence){.has_cross = kvs_h5_has(group, "cross"), .has_token_ids = kvs_h5_has(group, "token_ids")};
+    *s = (kvs_sequence){.has_token_ids = kvs_h5_has(group, KVS_TOKEN_IDS)};
     KVS_TRY(kvs_h5_int(group, "num_tokens", 1, KVS_TRACE_MAX_TOKENS, &tokens, error));
     KVS_TRY(kvs_h5_int(group, "num_prompt_tokens", 0, tokens, &prompt_tokens, error));
     KVS_TRY(kvs_h5_text(group, "task", s->task, sizeof s->task, error));
@@ -119,7 +119,7 @@ kvs_status kvs_sequence_read(kvs_h5_place group, const kvs_trace_header *header,
     s->prompt_tokens = (int)prompt_tokens;
     KVS_TRY(check_tensor(group, header, KVS_TENSOR_K, &s->tokens, &s->k_element, error));
     KVS_TRY(check_tensor(group, header, KVS_TENSOR_V, &s->tokens, &s->v_element, error));
-    if (s->has_token_ids) KVS_TRY(kvs_integers_read(group, "token_ids", s->tokens, NULL, error));
+    if (s->has_token_ids) KVS_TRY(kvs_integers_read(group, KVS_TOKEN_IDS, s->tokens, NULL, error));
     int has_queries = kvs_h5_has(group, kvs_tensor_names[KVS_TENSOR_Q]);
     if (has_queries != kvs_h5_has(group, "query_pos")) {
         kvs_object_name object;
@@ -129,4 +129,28 @@ kvs_status kvs_sequence_read(kvs_h5_place group, const kvs_trace_header *header,
     if (!has_queries) return KVS_OK;
     KVS_TRY(check_tensor(group, header, KVS_TENSOR_Q, &s->queries, &s->q_element, error));
     return check_query_pos(group, s, error);
+}
+
+kvs_status kvs_cross_read(kvs_h5_place group, const kvs_trace_header *header, kvs_sequence *cross, kvs_error *error) {
+    cross->has_token_ids = kvs_h5_has(group, KVS_SOURCE_TOKEN_IDS);
+    cross->tokens = 0; /* as many as k says */
+    KVS_TRY(check_tensor(group, header, KVS_TENSOR_K, &cross->tokens, &cross->k_element, error));
+    if (cross->tokens > KVS_TRACE_MAX_TOKENS) {
+        kvs_object_name object;
+        place_in(group, kvs_tensor_names[KVS_TENSOR_K], 0, &object);
+        return kvs_fail(error, KVS_INPUT, group.file, object.text, "%d source positions are more than %d",
+                        cross->tokens, KVS_TRACE_MAX_TOKENS);
+    }
+    cross->prompt_tokens = cross->tokens;
+    KVS_TRY(check_tensor(group, header, KVS_TENSOR_V, &cross->tokens, &cross->v_element, error));
+    if (cross->has_token_ids) KVS_TRY(kvs_integers_read(group, KVS_SOURCE_TOKEN_IDS, cross->tokens, NULL, error));
+    int has_queries = kvs_h5_has(group, kvs_tensor_names[KVS_TENSOR_Q]);
+    if (has_queries != (cross->queries > 0)) {
+        kvs_object_name object;
+        place_in(group, kvs_tensor_names[KVS_TENSOR_Q], 0, &object);
+        return kvs_fail(error, KVS_INPUT, group.file, object.text,
+                        has_queries ? "dataset needs the sequence's query_pos"
+                                    : "dataset is missing; the sequence has query_pos");
+    }
+    return has_queries ? check_tensor(group, header, KVS_TENSOR_Q, &cross->queries, &cross->q_element, error) : KVS_OK;
 }

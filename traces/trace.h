@@ -38,7 +38,8 @@ typedef struct kvs_trace_header {
 typedef struct kvs_sequence {
     int tokens, prompt_tokens; /* T and P <= T */
     int queries;               /* Tq; 0 when the file has no queries */
-    int has_token_ids, has_cross;
+    int has_token_ids;
+    int source_tokens; /* S of its cross attention; 0 when it has none */
     char task[256];
     kvs_element k_element, v_element, q_element;
 } kvs_sequence;
@@ -46,9 +47,15 @@ typedef struct kvs_sequence {
 typedef struct kvs_trace kvs_trace;
 
 /* Opens and validates everything but the values: attributes, presence, types, ranks, shapes, bounds, query_pos. Fails
- * with KVS_INPUT, naming the file, the object ("/sequences/000000/k", "/@num_layers") and the rule. A group `cross` is
- * only reported (has_cross): this version does not read it. *trace is the caller's, closed with kvs_trace_close. */
+ * with KVS_INPUT, naming the file, the object ("/sequences/000000/k", "/@num_layers") and the rule. *trace is
+ * the caller's, closed with kvs_trace_close. */
 KVS_MUST_CHECK kvs_status kvs_trace_open(const char *path, kvs_trace **trace, kvs_error *error);
+
+/* The same file seen as its cross attention: only the sequences that have a group `cross`, renumbered; K and V over the
+ * source positions, all of them a prompt, no position a query's own: causal and rope_applied are 0. Query positions
+ * are those in the sequence that attends. KVS_INPUT when no sequence has one. */
+KVS_MUST_CHECK kvs_status kvs_trace_open_cross(const char *path, kvs_trace **trace, kvs_error *error);
+int kvs_trace_is_cross(const kvs_trace *trace);
 void kvs_trace_close(kvs_trace *trace);
 
 const char *kvs_trace_path(const kvs_trace *trace);
@@ -61,7 +68,7 @@ const kvs_sequence *kvs_trace_sequence(const kvs_trace *trace, int sequence);
 KVS_MUST_CHECK kvs_status kvs_trace_read_head(kvs_trace *trace, int sequence, kvs_tensor tensor, int layer, int head,
                                               int allow_nonfinite, float *values, kvs_error *error);
 
-/* Positions [Tq] and token ids [T]; the memory is the caller's. */
+/* Positions [Tq] and token ids [T] (of a cross attention: the source's); the memory is the caller's. */
 KVS_MUST_CHECK kvs_status kvs_trace_read_query_pos(kvs_trace *trace, int sequence, int32_t *positions,
                                                    kvs_error *error);
 KVS_MUST_CHECK kvs_status kvs_trace_read_token_ids(kvs_trace *trace, int sequence, int32_t *ids, kvs_error *error);

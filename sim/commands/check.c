@@ -30,31 +30,56 @@ static void print_json(const char *path, const char *kind, cJSON *counts) {
     cJSON_free(text);
 }
 
+/* What was looked at: the sequences' own attention, and their cross attention. */
+typedef struct counts {
+    int sequences, cross;
+    int64_t tokens, queries, source_tokens, values;
+} counts;
+
+static counts count_trace(const kvs_trace *trace) {
+    const kvs_trace_header *h = kvs_trace_header_of(trace);
+    counts c = {.sequences = kvs_trace_sequences(trace)};
+    int64_t rows = 0;
+    for (int i = 0; i < c.sequences; i++) {
+        const kvs_sequence *q = kvs_trace_sequence(trace, i);
+        int attentions = 1 + (q->source_tokens > 0);
+        c.tokens += q->tokens;
+        c.queries += q->queries;
+        c.source_tokens += q->source_tokens;
+        c.cross += q->source_tokens > 0;
+        rows += 2 * (int64_t)h->kv_heads * (q->tokens + q->source_tokens);
+        rows += (int64_t)h->query_heads * q->queries * attentions;
+    }
+    c.values = rows * h->layers * h->head_dim;
+    return c;
+}
+
 static void print_trace(const kvs_trace *trace, const settings *s) {
     const char *path = kvs_trace_path(trace);
-    const kvs_trace_header *h = kvs_trace_header_of(trace);
-    int64_t tokens = 0, queries = 0, values = 0;
-    int cross = 0, sequences = kvs_trace_sequences(trace);
-    for (int i = 0; i < sequences; i++) {
-        const kvs_sequence *q = kvs_trace_sequence(trace, i);
-        tokens += q->tokens;
-        queries += q->queries;
-        cross += q->has_cross;
-    }
-    values = (2 * h->kv_heads * tokens + h->query_heads * queries) * h->layers * h->head_dim;
+    counts c = count_trace(trace);
     if (s->common.json) {
-        cJSON *counts = cJSON_CreateObject();
-        cJSON_AddNumberToObject(counts, "sequences", sequences);
-        cJSON_AddNumberToObject(counts, "tokens", (double)tokens);
-        cJSON_AddNumberToObject(counts, "queries", (double)queries);
-        cJSON_AddNumberToObject(counts, "values", (double)values);
-        cJSON_AddNumberToObject(counts, "unread_cross_groups", cross);
-        print_json(path, "trace", counts);
+        cJSON *found = cJSON_CreateObject();
+        cJSON_AddNumberToObject(found, "sequences", c.sequences);
+        cJSON_AddNumberToObject(found, "tokens", (double)c.tokens);
+        cJSON_AddNumberToObject(found, "queries", (double)c.queries);
+        cJSON_AddNumberToObject(found, "cross_attentions", c.cross);
+        cJSON_AddNumberToObject(found, "source_tokens", (double)c.source_tokens);
+        cJSON_AddNumberToObject(found, "values", (double)c.values);
+        print_json(path, "trace", found);
     } else if (!s->common.quiet) {
         printf("%s: ok, %d sequences, %" PRId64 " tokens, %" PRId64 " queries, %" PRId64 " values, all finite\n", path,
-               sequences, tokens, queries, values);
-        if (cross > 0) printf("%s: %d cross groups are not supported and were not read\n", path, cross);
+               c.sequences, c.tokens, c.queries, c.values);
+        if (c.cross > 0) printf("%s: %d of them attend to %" PRId64 " source tokens\n", path, c.cross, c.source_tokens);
     }
+}
+
+/* Reads every value of the cross attentions, if there are any. */
+static kvs_status scan_cross(const char *path, const kvs_scan *scan, kvs_error *error) {
+    kvs_trace *trace;
+    KVS_TRY(kvs_trace_open_cross(path, &trace, error));
+    kvs_status status = kvs_trace_scan(trace, scan, error);
+    kvs_trace_close(trace);
+    return status;
 }
 
 static kvs_status check_trace(const char *path, const settings *s, kvs_error *error) {
@@ -63,6 +88,7 @@ static kvs_status check_trace(const char *path, const settings *s, kvs_error *er
     int threads = s->common.threads > 0 ? (int)s->common.threads : omp_get_max_threads();
     kvs_scan scan = {.tensors = 7, .threads = threads, .quiet = s->common.quiet};
     kvs_status status = kvs_trace_scan(trace, &scan, error);
+    if (status == KVS_OK && count_trace(trace).cross > 0) status = scan_cross(path, &scan, error);
     if (status == KVS_OK) print_trace(trace, s);
     kvs_trace_close(trace);
     return status;

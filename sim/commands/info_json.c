@@ -46,7 +46,7 @@ static cJSON *sequence_json(const kvs_trace_header *h, const kvs_sequence *s) {
         cJSON_AddNullToObject(o, "q_element");
     cJSON_AddNumberToObject(o, "value_bytes", kvs_info_value_bytes(h, s));
     cJSON_AddBoolToObject(o, "has_token_ids", s->has_token_ids);
-    cJSON_AddBoolToObject(o, "has_unsupported_cross", s->has_cross);
+    cJSON_AddNumberToObject(o, "source_tokens", s->source_tokens);
     return o;
 }
 

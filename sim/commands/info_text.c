@@ -31,11 +31,11 @@ static void print_header(const char *path, double file_bytes, const kvs_trace_he
 }
 
 static void print_sequence(const kvs_trace_header *h, const kvs_sequence *s, int index) {
-    printf("sequence %06d: %d tokens (%d of the prompt), %d queries, k %s, v %s%s%s, %.0f bytes of values%s%s\n", index,
+    printf("sequence %06d: %d tokens (%d of the prompt), %d queries, k %s, v %s%s%s, %.0f bytes of values%s\n", index,
            s->tokens, s->prompt_tokens, s->queries, kvs_element_name(s->k_element), kvs_element_name(s->v_element),
            s->queries ? ", q " : "", s->queries ? kvs_element_name(s->q_element) : "", kvs_info_value_bytes(h, s),
-           s->has_token_ids ? ", token ids" : "",
-           s->has_cross ? "; its group cross is not supported and not read" : "");
+           s->has_token_ids ? ", token ids" : "");
+    if (s->source_tokens > 0) printf("  cross attention to %d source positions\n", s->source_tokens);
     if (s->task[0] != '\0') print_text("  task", s->task);
 }
 

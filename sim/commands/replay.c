@@ -12,7 +12,7 @@ typedef struct config {
     kvs_texts schemes, outputs;
     const char *layout, *backend;
     int64_t from_position, at_tokens;
-    int prompt_exact;
+    int prompt_exact, cross;
 } config;
 
 static const kvs_option options[] = {
@@ -27,6 +27,8 @@ static const kvs_option options[] = {
      "sequence length that memory is stated for; 0: the longest sequence"},
     {"prompt-exact", KVS_OPTION_FLAG, offsetof(config, prompt_exact), NULL, NULL, 0, 0,
      "queries inside the prompt see full precision; the prompt is stored at once"},
+    {"cross", KVS_OPTION_FLAG, offsetof(config, cross), NULL, NULL, 0, 0,
+     "the sequences' cross attention to their source instead of their own"},
     {"o", KVS_OPTION_LIST, offsetof(config, outputs), "FILE", NULL, 0, 0,
      "write results: .h5, .csv or .json; repeat for several"},
     {NULL, KVS_OPTION_FLAG, 0, NULL, NULL, 0, 0, NULL},
@@ -55,7 +57,7 @@ static kvs_status open_and_replay(const config *c, const char *path, const kvs_r
     int count = c->schemes.count, opened = 0;
     kvs_scheme **schemes = calloc((size_t)count, sizeof *schemes);
     if (schemes == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
-    kvs_status status = kvs_trace_open(path, &trace, error);
+    kvs_status status = kvs_replay_open_trace(path, settings, &trace, error);
     if (status == KVS_OK) {
         status = kvs_replay_open_schemes(c->schemes.texts, count, kvs_trace_header_of(trace)->head_dim, c->layout,
                                          schemes, error);
@@ -83,6 +85,7 @@ static kvs_status run(const void *configuration, const kvs_texts *operands, kvs_
                                    .from_position = c->from_position,
                                    .at_tokens = c->at_tokens,
                                    .prompt_exact = c->prompt_exact,
+                                   .cross = c->cross,
                                    .threads = (int)c->common.threads,
                                    .quiet = c->common.quiet};
     KVS_TRY(kvs_backend_find(c->backend, &settings.backend, error));

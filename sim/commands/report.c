@@ -133,11 +133,12 @@ void kvs_report_print_table(const kvs_results *results) {
     for (int t = 0; t < results->traces_count; t++) {
         const kvs_trace_summary *trace = &results->traces[t];
         printf(
-            "%s%s: %s, %d layers, %d query heads, %d KV heads, head_dim %d; %d sequences, %lld tokens, %lld queried\n"
+            "%s%s: %s, %s%d layers, %d query heads, %d KV heads, head_dim %d; %d sequences, %lld tokens, %lld queried\n"
             "bits per element of K and V at %lld tokens; errors against full precision\n\n",
-            t > 0 ? "\n" : "", trace->path, trace->model_name, trace->layers, trace->query_heads, trace->kv_heads,
-            trace->head_dim, trace->sequences, (long long)trace->tokens, (long long)trace->queries,
-            (long long)trace->at_tokens);
+            t > 0 ? "\n" : "", trace->path, trace->model_name,
+            trace->attention != NULL && strcmp(trace->attention, "cross") == 0 ? "cross attention, " : "",
+            trace->layers, trace->query_heads, trace->kv_heads, trace->head_dim, trace->sequences,
+            (long long)trace->tokens, (long long)trace->queries, (long long)trace->at_tokens);
         print_rows(results, t);
         for (int i = 0; i < results->results_count; i++)
             if (results->results[i].trace == t && results->results[i].note != NULL) {

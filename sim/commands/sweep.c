@@ -15,7 +15,7 @@ typedef struct config {
     kvs_texts grids;
     const char *output, *layout, *backend;
     int64_t from_position, at_tokens;
-    int prompt_exact, restart;
+    int prompt_exact, cross, restart;
 } config;
 
 static const kvs_option options[] = {
@@ -32,6 +32,8 @@ static const kvs_option options[] = {
      "sequence length that memory is stated for; 0: the longest sequence"},
     {"prompt-exact", KVS_OPTION_FLAG, offsetof(config, prompt_exact), NULL, NULL, 0, 0,
      "queries inside the prompt see full precision; the prompt is stored at once"},
+    {"cross", KVS_OPTION_FLAG, offsetof(config, cross), NULL, NULL, 0, 0,
+     "the sequences' cross attention to their source instead of their own"},
     {"restart", KVS_OPTION_FLAG, offsetof(config, restart), NULL, NULL, 0, 0,
      "forget what an interrupted sweep left in RESULTS.journal"},
     {NULL, KVS_OPTION_FLAG, 0, NULL, NULL, 0, 0, NULL},
@@ -96,6 +98,7 @@ static kvs_status run(const void *configuration, const kvs_texts *operands, kvs_
                                  .from_position = c->from_position,
                                  .at_tokens = c->at_tokens,
                                  .prompt_exact = c->prompt_exact,
+                                 .cross = c->cross,
                                  .threads = (int)c->common.threads,
                                  .quiet = c->common.quiet}};
     KVS_TRY(kvs_backend_find(c->backend, &plan.replay.backend, error));

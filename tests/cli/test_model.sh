@@ -142,7 +142,7 @@ with_config 's/silu/gelu/' "hidden_act: 'gelu' is not supported"
 with_config 's/^{/{{/' 'no valid JSON'
 
 sample=$SAMPLES/qwen3-7m
-passes 'the sample model runs' "$KVSCOPE" eval --model "$sample" --tokens "$SAMPLES/validation_tokens.h5" \
+passes 'the sample model runs' "$KVSCOPE" eval --model "$sample" --tokens "$sample/validation_tokens.h5" \
     --window 512 --windows 2 --task copy --distances 100 --samples 2 --scheme int:bits=1 --json
 "$PYTHON" -c 'import json, sys
 d = json.load(open(sys.argv[1])); full, low = d["full_precision"], d["results"][0]
@@ -155,7 +155,7 @@ if [ ! -d "$SHARED/models" ]; then
     finish
 fi
 tokens=$SHARED/corpus/validation_tokens.h5
-cmp "$SHARED/models/qwen3-7m/model.safetensors" "$sample/model.safetensors" && cmp "$tokens" "$SAMPLES/validation_tokens.h5"
+cmp "$SHARED/models/qwen3-7m/model.safetensors" "$sample/model.safetensors" && cmp "$tokens" "$sample/validation_tokens.h5"
 report $? 'the samples are the shared ones'
 for pair in qwen3-7m:2.453232 llama-7m:2.528761; do
     model=${pair%:*} want=${pair#*:}

@@ -89,7 +89,7 @@ if have_python; then
     passes "h5py reads the results" "$PYTHON" -c "
 import csv, h5py, json
 d, f, c = json.load(open('$T/r.json')), h5py.File('$T/r.h5'), list(csv.DictReader(open('$T/r.csv')))
-assert f.attrs['format'] == 'kvscope-results' and list(f.attrs['format_version']) == [1, 0]
+assert f.attrs['format'] == 'kvscope-results' and list(f.attrs['format_version']) == [1, 1]
 kl = d['results'][0]['error']['attention_kl']['mean']
 assert f['results/error.attention_kl.mean'][0] == kl == float(c[0]['error.attention_kl.mean']) > 0
 assert f['results/scheme'].asstr()[0] == 'kitty' == c[0]['scheme']
@@ -101,6 +101,85 @@ assert abs(f['channels/000000/v_range'][...] - (t.max(2) - t.min(2))).max() == 0
 "
 else
     skip "h5py reads the results" "no Python"
+fi
+
+# --- cross attention: the replay of a sequence to itself that is not causal, of the same keys, values and queries
+if have_python; then
+    "$PYTHON" - "$T" <<'PY'
+import h5py, numpy as np, sys
+L, HQ, HKV, D, S, T, TQ = 2, 4, 2, 32, 300, 40, 9
+rng = np.random.default_rng(5)
+def trace(name):
+    f = h5py.File(f"{sys.argv[1]}/{name}.h5", "w")
+    for key, value in {"num_layers": L, "num_query_heads": HQ, "num_kv_heads": HKV, "head_dim": D,
+                       "causal": int(name == "cross"), "rope_applied": int(name == "cross")}.items():
+        f.attrs[key] = np.int32(value)
+    f.attrs.update({"format": "kvscope-trace", "format_version": np.array([1, 0], np.int32), "softmax_scale": 0.2,
+                    "rope_theta": 1e4 if name == "cross" else 0.0, "model_name": "random", "model_family": "none",
+                    "source_dtype": "float32", "recorder": "test", "created_utc": "-", "license": "CC0-1.0"})
+    return f
+def sequence(f, number, tokens, prompt):
+    g = f.create_group("sequences/%06d" % number)
+    g.attrs.update({"num_tokens": np.int32(tokens), "num_prompt_tokens": np.int32(prompt), "task": "test"})
+    return g
+def fill(g, k, v, q):
+    for name, x in (("k", k), ("v", v), ("q", q)): g[name] = x
+cross, plain = trace("cross"), trace("plain")
+for i in range(3):  # the second sequence attends to itself only
+    values = lambda heads, rows: rng.standard_normal((L, heads, rows, D)).astype(np.float16)
+    g = sequence(cross, i, T, 5)
+    fill(g, values(HKV, T), values(HKV, T), values(HQ, TQ))
+    g["query_pos"] = np.linspace(3, T - 1, TQ).astype(np.int32)
+    if i == 1: continue
+    k, v, q = values(HKV, S + i), values(HKV, S + i), values(HQ, TQ)
+    k[..., 5] *= 8
+    fill(g.create_group("cross"), k, v, q)
+    g["cross/source_token_ids"] = np.arange(S + i, dtype=np.int32)
+    h = sequence(plain, i // 2, S + i, S + i)
+    fill(h, k, v, q)
+    h["query_pos"] = g["query_pos"][:]
+PY
+    cross_schemes="--scheme fp16 --scheme int:bits=3,group=16 --scheme kivi:bits=2,group=32,residual=64 \
+        --scheme kitty:boost=0.25,page=32,v_group=32,window=16"
+    passes 'replay of cross attention' "$KVSCOPE" replay "$T/cross.h5" --cross $cross_schemes --json
+    cp "$T/.out" "$T/cross.json"
+    "$KVSCOPE" replay "$T/plain.h5" $cross_schemes --json >"$T/plain.json" 2>"$T/.err"
+    passes 'equals that of all its source positions' "$PYTHON" - "$T/cross.json" "$T/plain.json" <<'PY'
+import json, sys
+a, b = (json.load(open(p)) for p in sys.argv[1:])
+assert a["trace"]["attention"] == "cross" and "attention" not in b["trace"]
+assert a["trace"]["num_sequences"] == 2 and a["trace"]["num_tokens"] == 602, a["trace"]
+for x, y in zip(a["results"], b["results"]):
+    assert x["error"] == y["error"] and x["layers"] == y["layers"] and x["memory"] == y["memory"], x["scheme"]
+errors = [r["error"]["attention_output_rel_l2"]["mean"] for r in a["results"]]
+assert errors[0] == 0 < min(errors[1:]) and len(set(errors)) == 4, errors
+PY
+    "$KVSCOPE" replay "$T/cross.h5" --cross --scheme fp16 --scheme int:bits=4,group=16 --json >"$T/r.json" 2>"$T/.err"
+    passes 'its errors are those of NumPy' "$PYTHON" - "$T/cross.h5" "$T/r.json" <<'PY'
+import h5py, json, numpy as np, sys
+f, found = h5py.File(sys.argv[1]), json.load(open(sys.argv[2]))["results"][1]
+def quantized(x):
+    g = x.astype(np.float32).reshape(*x.shape[:-1], -1, 16)
+    low, span = g.min(-1, keepdims=True), g.max(-1, keepdims=True) - g.min(-1, keepdims=True)
+    scale = (span / np.float32(15)).astype(np.float16).astype(np.float32)
+    codes = np.clip(np.rint(np.where(scale > 0, (g - low) / np.where(scale > 0, scale, 1), 0)), 0, 15)
+    return (codes * scale + low.astype(np.float16).astype(np.float32)).reshape(x.shape).astype(np.float64)
+def attend(q, k, v):
+    logits = np.einsum("lhqd,lhkd->lhqk", q, np.repeat(k, 2, 1)) * f.attrs["softmax_scale"]
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.einsum("lhqk,lhkd->lhqd", p / p.sum(-1, keepdims=True), np.repeat(v, 2, 1))
+errors = []
+for g in (s["cross"] for s in f["sequences"].values() if "cross" in s):
+    k, v, q = (g[n][...].astype(np.float64) for n in "kvq")
+    o, changed = attend(q, k, v), attend(q, quantized(g["k"][...]), quantized(g["v"][...]))
+    errors.append(np.linalg.norm(changed - o, axis=-1) / np.linalg.norm(o, axis=-1))
+want = np.concatenate([e.ravel() for e in errors]).mean()
+got = found["error"]["attention_output_rel_l2"]["mean"]
+assert abs(got / want - 1) < 1e-3 and want > 0.01, (got, want)
+PY
+    passes 'a sweep of it' "$KVSCOPE" sweep "$T/cross.h5" --cross --grid 'int:bits=[3,4],group=16' -o "$T/s.h5" --quiet
+    passes 'the sequences themselves are replayed as ever' "$KVSCOPE" replay "$T/cross.h5" --scheme int:group=16 --quiet
+    fails 3 'sequences: none has a group cross' 'no cross attention' "$KVSCOPE" replay "$TRACE" --cross --scheme int
 fi
 
 # --- refused

@@ -14,12 +14,12 @@ if [ -n "$PYTHON" ] && $PYTHON -c 'import h5py, numpy' 2>/dev/null; then
             fails 3 "$file: ($pattern)" "refused: $file" "$KVSCOPE" check "$T/$file"
         fi
     done <"$T/cases"
-    passes 'a cross group is reported' "$KVSCOPE" check "$T/cross.h5"
-    grep -q 'cross groups are not supported and were not read' "$T/.out"
-    report $? 'as not supported'
-    passes 'info goes on, too' "$KVSCOPE" info "$T/cross.h5"
-    grep -q 'cross is not supported' "$T/.out"
-    report $? 'and says so'
+    passes 'cross attention is checked' "$KVSCOPE" check "$T/cross.h5"
+    grep -q ', 7296 values, all finite' "$T/.out" && grep -q '1 of them attend to 25 source tokens' "$T/.out"
+    report $? 'and counted'
+    passes 'info shows it' "$KVSCOPE" info "$T/cross.h5"
+    [ "$(grep -c 'cross attention to 25 source positions' "$T/.out")" = 1 ]
+    report $? 'of the sequence that has it'
     fails 3 'is not finite' 'info reads the values' "$KVSCOPE" info "$T/finite-k.h5"
     passes 'info without statistics does not' "$KVSCOPE" info --no-statistics "$T/finite-k.h5"
 

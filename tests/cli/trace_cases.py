@@ -51,6 +51,18 @@ def trace(name, sequences=1, **changes):
     return f
 
 
+S = 25  # source positions
+
+
+def cross(f, **changes):
+    g = f.create_group("sequences/000000/cross")
+    data = {"k": values(HKV, S), "v": values(HKV, S), "q": values(HQ, TQ), "source_token_ids": np.arange(S, dtype=np.int32)}
+    data.update(changes)
+    for name, array in data.items():
+        if array is not None:
+            g.create_dataset(name, data=array)
+
+
 def good(name, f):
     f.close()
     print("good", name + ".h5")
@@ -97,9 +109,12 @@ def good_cases():
     f.attrs["rotary_dim"] = np.int32(4)
     f.attrs["something_else"] = 1
     good("optional", f)
-    f = trace("cross")
-    f["sequences/000000"].create_group("cross")["k"] = np.zeros(3)
+    f = trace("cross", sequences=2)
+    cross(f)
     good("cross", f)
+    f = trace("cross-no-queries", q=None, query_pos=None)
+    cross(f, q=None, source_token_ids=None)
+    good("cross-no-queries", f)
 
 
 def attribute_cases():
@@ -187,6 +202,35 @@ def dataset_cases():
         array[place] = value
         bad("finite-" + tensor, trace("finite-" + tensor, **{tensor: array}),
             s + tensor + r": value at \[%d, %d, %d, %d\] is not finite" % place)
+
+
+def cross_cases():
+    s = "/sequences/000000/cross"
+    infinite = values(HKV, S)
+    infinite[1, 0, 3, 2] = np.inf
+    cases = {"no-k": ({"k": None}, "/k: dataset is missing"), "no-v": ({"v": None}, "/v: dataset is missing"),
+             "no-q": ({"q": None}, "/q: dataset is missing; the sequence has query_pos"),
+             "k-rank": ({"k": values(HKV, S)[0]}, "/k: has rank 3, must be 4"),
+             "k-heads": ({"k": values(HQ, S)}, "/k: dimension 1 .heads. is 4, must be 2"),
+             "k-type": ({"k": values(HKV, S).astype(np.float64)}, "/k: .*another element type"),
+             "v-rows": ({"v": values(HKV, S + 1)}, "/v: dimension 2 .tokens. is 26, must be 25"),
+             "q-rows": ({"q": values(HQ, TQ + 1)}, "/q: dimension 2 .tokens. is 4, must be 3"),
+             "ids-length": ({"source_token_ids": np.zeros(S + 1, np.int32)}, "/source_token_ids: has length 26"),
+             "ids-type": ({"source_token_ids": np.zeros(S)}, "/source_token_ids: .*must be int32"),
+             "finite": ({"k": infinite}, r"/k: value at \[1, 0, 3, 2\] is not finite")}
+    for name, (changes, pattern) in cases.items():
+        f = trace("cross-" + name)
+        cross(f, **changes)
+        bad("cross-" + name, f, s + pattern)
+    f = trace("cross-q-alone", q=None, query_pos=None)
+    cross(f)
+    bad("cross-q-alone", f, s + "/q: dataset needs the sequence's query_pos")
+    f = trace("cross-dataset")
+    f[s] = np.zeros(3)
+    bad("cross-dataset", f, s + ": is not a readable group")
+    f = trace("cross-soft")
+    f[s] = h5py.SoftLink("/sequences/000000")
+    bad("cross-soft", f, s + ": is a soft link")
 
 
 def structure_cases():
@@ -297,5 +341,6 @@ else:
     good_cases()
     attribute_cases()
     dataset_cases()
+    cross_cases()
     structure_cases()
     stream_cases()

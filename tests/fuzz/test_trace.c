@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <hdf5.h>
 
 #include "core/progress.h"
 #include "core/random.h"
@@ -43,20 +44,32 @@ static void store(const char *path, const unsigned char *content, size_t bytes) 
     assert_int_equal(fclose(file), 0);
 }
 
+static kvs_status read_attention(kvs_trace *trace, kvs_error *error) {
+    kvs_scan scan = {.tensors = 7, .threads = 1, .quiet = 1};
+    kvs_status status = kvs_trace_scan(trace, &scan, error);
+    for (int s = 0; status == KVS_OK && s < kvs_trace_sequences(trace); s++) {
+        const kvs_sequence *sequence = kvs_trace_sequence(trace, s);
+        int32_t *numbers = malloc(sizeof *numbers * (size_t)(sequence->tokens + 1));
+        if (sequence->has_token_ids) status = kvs_trace_read_token_ids(trace, s, numbers, error);
+        free(numbers);
+    }
+    return status;
+}
+
 /* The whole of a trace: 0 if it is valid, 3 if it is refused with a rule, 99 if it is refused in some other way. */
 static int read_all(const char *path) {
     kvs_error error = {.status = KVS_OK};
     kvs_trace *trace;
     kvs_status status = kvs_trace_open(path, &trace, &error);
+    int cross = 0;
     if (status == KVS_OK) {
-        kvs_scan scan = {.tensors = 7, .threads = 1, .quiet = 1};
-        status = kvs_trace_scan(trace, &scan, &error);
-        for (int s = 0; status == KVS_OK && s < kvs_trace_sequences(trace); s++) {
-            const kvs_sequence *sequence = kvs_trace_sequence(trace, s);
-            int32_t *numbers = malloc(sizeof *numbers * (size_t)(sequence->tokens + 1));
-            if (sequence->has_token_ids) status = kvs_trace_read_token_ids(trace, s, numbers, &error);
-            free(numbers);
-        }
+        for (int s = 0; s < kvs_trace_sequences(trace); s++) cross |= kvs_trace_sequence(trace, s)->source_tokens > 0;
+        status = read_attention(trace, &error);
+        kvs_trace_close(trace);
+    }
+    if (status == KVS_OK && cross) status = kvs_trace_open_cross(path, &trace, &error);
+    if (status == KVS_OK && cross) {
+        status = read_attention(trace, &error);
         kvs_trace_close(trace);
     }
     if (status == KVS_OK) return 0;
@@ -80,6 +93,22 @@ static int outcome(const char *path) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* Gives the first sequence the second one's tensors as its cross attention. */
+static void add_cross(const char *path) {
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    hid_t group = H5Gcreate2(file, "sequences/000000/cross", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(file >= 0 && group >= 0);
+    static const char *const names[][2] = {{"k", "k"}, {"v", "v"}, {"q", "q"}, {"token_ids", "source_token_ids"}};
+    for (int i = 0; i < 4; i++) {
+        char from[64];
+        snprintf(from, sizeof from, "sequences/000001/%s", names[i][0]);
+        if (H5Lexists(file, from, H5P_DEFAULT) > 0)
+            assert_true(H5Ocopy(file, from, group, names[i][1], H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    }
+    H5Gclose(group);
+    H5Fclose(file);
+}
+
 static void make_seed(const char *path, int deflate) {
     kvs_generate generate = {.layers = 1,
                              .query_heads = 2,
@@ -94,6 +123,7 @@ static void make_seed(const char *path, int deflate) {
                              .options = {KVS_ELEMENT_BINARY16, deflate}};
     kvs_error error;
     assert_int_equal(kvs_trace_generate(path, &generate, &error), KVS_OK);
+    add_cross(path);
     assert_int_equal(outcome(path), 0);
 }
 

@@ -138,7 +138,7 @@ static void what_is_written_is_read(void **state) {
     assert_int_equal(s->queries, QUERIES);
     assert_int_equal(s->k_element, options.element);
     assert_string_equal(s->task, "one");
-    assert_true(s->has_token_ids && !s->has_cross && !kvs_trace_sequence(trace, 1)->has_token_ids);
+    assert_true(s->has_token_ids && s->source_tokens == 0 && !kvs_trace_sequence(trace, 1)->has_token_ids);
     assert_int_equal(kvs_trace_read_query_pos(trace, 0, numbers, &error), KVS_OK);
     assert_memory_equal(numbers, positions, sizeof positions);
     assert_int_equal(kvs_trace_read_token_ids(trace, 0, numbers, &error), KVS_OK);
