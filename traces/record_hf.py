@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Record keys, values and queries of a Hugging Face model into a kvscope trace (traces/FORMAT.md, version 1).
 
-usage: record_hf.py MODEL --text FILE|--tokens FILE -o TRACE [options]
+usage: record_hf.py --model MODEL --text FILE|--tokens FILE -o TRACE [options]
 
-MODEL is a directory or a name that transformers knows. Any decoder-only model whose layers call the library's attention
-interface works: one attention function, registered here, sees q, k and v after RoPE in every layer, hands them on to
-the library's own, and writes them layer by layer. Needs h5py and numpy; recording also needs torch and transformers.
+MODEL is a directory or a name that transformers knows; the options are those of kvscope record. Any model whose layers
+call the library's attention interface works: one attention function, registered here, sees q, k and v after RoPE in
+every layer, hands them on to the library's own, and writes them layer by layer. Of an encoder-decoder model it records
+the decoder: its own attention and its attention to the encoder, which reads --source-text or --source-tokens, a window
+a sequence; the text is what the decoder is given. Needs h5py and numpy; recording also needs torch and transformers.
 """
 import argparse
 import datetime
 import json
 import os
+import re
 import sys
 
 import h5py
@@ -18,7 +21,7 @@ import numpy as np
 
 CHUNK_TOKENS = 128
 INTERLEAVED = {"cohere", "cohere2", "glm", "glm4", "gptj"}  # RoPE pairs (2i, 2i + 1)
-ELEMENTS = {"binary16": "<f2", "binary32": "<f4"}
+ELEMENTS = {"binary16": "<f2", "binary32": "<f4", "bfloat16": "<u2"}
 
 
 class Refused(Exception):
@@ -40,7 +43,7 @@ class TraceWriter:
 
     def __init__(self, path, header, element="binary16", deflate=4):
         self.path, self.temporary = path, f"{path}.tmp.{os.getpid()}"
-        self.header, self.dtype = header, ELEMENTS[element]
+        self.header, self.element, self.dtype = header, element, ELEMENTS[element]
         self.filters = {"shuffle": True, "compression": "gzip", "compression_opts": deflate} if deflate else {}
         self.count = 0
 
@@ -64,8 +67,8 @@ class TraceWriter:
         else:
             os.unlink(self.temporary)
 
-    def begin(self, token_ids, prompt_tokens, query_pos, task):
-        """Starts the next sequence."""
+    def begin(self, token_ids, prompt_tokens, query_pos, task, source_token_ids=None):
+        """Starts the next sequence; with source_token_ids it also attends to those."""
         h, tokens = self.header, len(token_ids)
         group = self.file["sequences"].create_group(f"{self.count:06}")
         self.count += 1
@@ -74,24 +77,41 @@ class TraceWriter:
         if len(query_pos):
             shapes["q"] = (h["num_query_heads"], len(query_pos))
             group["query_pos"] = np.asarray(query_pos, np.int32)
+        if source_token_ids is not None:
+            sources = (h["num_kv_heads"], len(source_token_ids))
+            shapes.update({"cross/k": sources, "cross/v": sources})
+            if "q" in shapes:
+                shapes["cross/q"] = shapes["q"]
+            group["cross/source_token_ids"] = np.asarray(source_token_ids, np.int32)
         for name, (heads, rows) in shapes.items():
-            group.create_dataset(name, (h["num_layers"], heads, rows, h["head_dim"]), self.dtype,
-                                 chunks=(1, 1, min(rows, CHUNK_TOKENS), h["head_dim"]), **self.filters)
+            made = group.create_dataset(name, (h["num_layers"], heads, rows, h["head_dim"]), self.dtype,
+                                        chunks=(1, 1, min(rows, CHUNK_TOKENS), h["head_dim"]), **self.filters)
+            if self.element == "bfloat16":
+                made.attrs["encoding"] = "bfloat16"
         group["token_ids"] = np.asarray(token_ids, np.int32)
         self.group = group
 
     def write(self, name, layer, values):
-        """Writes k, v or q [heads][rows][head_dim] of one layer of the sequence under way."""
-        with np.errstate(over="ignore"):
-            stored = np.asarray(values, np.float32).astype(self.dtype)
-        if not np.isfinite(stored).all():
+        """Writes k, v or q, or cross/k, ... [heads][rows][head_dim] of one layer of the sequence under way."""
+        values = np.asarray(values, np.float32)
+        if self.element == "bfloat16":
+            bits = values.view(np.uint32).astype(np.uint64)
+            stored = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)  # to nearest, ties to even
+            finite = (stored & 0x7F80) != 0x7F80
+        else:
+            with np.errstate(over="ignore"):
+                stored = values.astype(self.dtype)
+            finite = np.isfinite(stored)
+        if not finite.all():
             raise Refused(3, f"{self.path}: {self.group.name}/{name}: layer {layer}: not finite, or too large for "
-                             f"{self.dtype[1:]}; try --element binary32")
+                             f"{self.element}; try --element binary32")
         self.group[name][layer] = stored
 
 
 def query_positions(which, tokens):
     """As kvscope record --queries: N evenly from position T / 32 to the last, last:N, or all."""
+    if not re.fullmatch(r"all|(last:)?[0-9]+", which):
+        raise Refused(2, f"--queries: '{which}' is none of N, last:N, all")
     if which == "all":
         return np.arange(tokens)
     if which.startswith("last:"):
@@ -99,6 +119,18 @@ def query_positions(which, tokens):
     count, first = min(int(which), tokens - tokens // 32), tokens // 32
     span = tokens - 1 - first
     return np.array([first + (i * span // (count - 1) if count > 1 else span) for i in range(count)], int)
+
+
+def chosen_layers(text, count):
+    """As kvscope record --layers: "0,2-4", ascending; None: all."""
+    layers = []
+    for part in text.split(",") if text is not None else []:
+        match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if not match or last < first or last >= count or (layers and first <= layers[-1]):
+            raise Refused(2, f"--layers: must be ascending layers below {count}, as 0,2-4")
+        layers += range(first, last + 1)
+    return layers if text is not None else list(range(count))
 
 
 # --- recording --------------------------------------------------------------------------------------------------------
@@ -119,47 +151,87 @@ class Recorder:
 
     def __init__(self, writer_of, functions):
         self.writer_of, self.functions = writer_of, functions
-        self.writer = self.sequence = None
+        self.writer = self.sequence = self.turned = None
+        self.layers, self.skipped = {}, frozenset()  # layer: its number in the trace; modules of an encoder
+        self.before_rope = False
+
+    def begin(self, *sequence):
+        """The next pass is this sequence: the arguments of TraceWriter.begin."""
+        self.sequence, self.fresh, self.calls = sequence, True, {}
 
     def attend(self, module, query, key, value, *arguments, **named):
-        if self.sequence is not None:
+        if self.sequence is not None and id(module) not in self.skipped:
             self.take(module, query, key, value, named.get("scaling"))
         return self.functions["sdpa"](module, query, key, value, *arguments, **named)
+
+    def watch_rotation(self, model):
+        """Sees q and k before the rotary embedding: what the model's file hands to its apply_rotary_pos_emb."""
+        files = {sys.modules[type(module).__module__] for module in model.modules()}
+        files = [file for file in files if hasattr(file, "apply_rotary_pos_emb")]
+        if not files:
+            raise Refused(3, f"--before-rope: {type(model).__name__} has no apply_rotary_pos_emb")
+        for file in files:
+            def watched(q, k, *arguments, turn=file.apply_rotary_pos_emb, **named):
+                self.turned = (q, k)
+                return turn(q, k, *arguments, **named)
+
+            file.apply_rotary_pos_emb = watched
+        self.before_rope = True
+
+    def unturned(self, query, key):
+        """The two as they were before the rotary embedding; channels that it does not turn come last."""
+        if self.turned is None:
+            raise Refused(3, "--before-rope: a layer does not apply a rotary embedding")
+        whole = []
+        for before, after in zip(self.turned, (query, key)):
+            if before.shape[:3] != after.shape[:3]:
+                raise Refused(3, f"--before-rope: {tuple(before.shape)} before, {tuple(after.shape)} after the embedding")
+            rest = after[..., before.shape[-1] :]
+            whole.append(self.torch.cat([before, rest], -1) if rest.shape[-1] else before)
+        self.turned = None
+        return whole
 
     def take(self, module, query, key, value, scaling):
         layer = getattr(module, "layer_idx", None)
         if layer is None:
             raise Refused(3, f"{type(module).__name__}: the attention module does not say which layer it is")
+        cross = "cross/" if self.calls.get(layer) else ""  # a decoder's layer attends to its own sequence first
+        self.calls[layer] = self.calls.get(layer, 0) + 1
+        sources = self.sequence[4]
+        if cross and sources is None:
+            raise Refused(3, f"layer {layer}: attends twice; is it an encoder-decoder model?")
         _, heads, tokens, dim = query.shape
-        if tuple(key.shape) != tuple(value.shape) or key.shape[-1] != dim or key.shape[2] != tokens:
+        rows = len(sources) if cross else tokens
+        if tuple(key.shape) != tuple(value.shape) or key.shape[-1] != dim or key.shape[2] != rows:
             raise Refused(3, f"layer {layer}: q {tuple(query.shape)}, k {tuple(key.shape)}, v {tuple(value.shape)}: "
-                             "keys and values must have one shape, and as many tokens as queries")
+                             f"keys and values must have one shape, and {rows} tokens")
         if self.writer is None:
             self.writer = self.writer_of(heads, key.shape[1], dim, scaling or dim**-0.5)
-        if self.sequence["fresh"]:
-            self.writer.begin(*self.sequence["begin"])
-            self.sequence["fresh"] = False
-        positions = self.sequence["begin"][2]
+        if self.fresh:
+            self.writer.begin(*self.sequence)
+            self.fresh = False
+        if self.before_rope and not cross:
+            query, key = self.unturned(query, key)
+        positions = self.sequence[2]
         for name, tensor in (("k", key), ("v", value), ("q", query[:, :, positions])):
-            if name != "q" or len(positions):
-                self.writer.write(name, layer, tensor[0].float().cpu().numpy())
+            if layer in self.layers and (name != "q" or len(positions)):
+                self.writer.write(cross + name, self.layers[layer], tensor[0].float().cpu().numpy())
 
 
 def check_supported(config):
-    if getattr(config, "is_encoder_decoder", False):
-        raise Refused(3, f"{config.model_type}: encoder-decoder models are not supported")
     if "sliding_attention" in (getattr(config, "layer_types", None) or []):
         raise Refused(3, f"{config.model_type}: layers with a sliding window are not supported")
 
 
-def header_of(config, name, dtype, heads, kv_heads, dim, scaling, license_text):
+def header_of(config, name, options, layers, heads, kv_heads, dim, scaling):
     parameters = getattr(config, "rope_parameters", None) or {}
     theta = getattr(config, "rope_theta", None) or parameters.get("rope_theta", 0.0)
     header = {
-        "model_name": name, "model_family": config.model_type, "num_layers": config.num_hidden_layers,
+        "model_name": name, "model_family": config.model_type, "num_layers": len(layers),
         "num_query_heads": heads, "num_kv_heads": kv_heads, "head_dim": dim, "softmax_scale": float(scaling),
-        "causal": 1, "rope_applied": int(theta > 0), "rope_theta": float(theta), "source_dtype": dtype,
-        "recorder": "kvscope record_hf.py", "license": license_text,
+        "causal": 1, "rope_applied": int(theta > 0 and not options.before_rope), "rope_theta": float(theta),
+        "source_dtype": options.dtype, "license": options.license,
+        "recorder": "kvscope record_hf.py" + (", layers " + ",".join(map(str, layers)) if options.layers else ""),
     }
     scaled = getattr(config, "rope_scaling", None)
     if scaled:
@@ -172,37 +244,33 @@ def header_of(config, name, dtype, heads, kv_heads, dim, scaling, license_text):
     return header
 
 
-def read_ids(options, transformers):
-    if options.tokens:
+def read_ids(model, text, tokens, transformers):
+    """Token ids of a file of text or of ids."""
+    if tokens:
         try:
-            with h5py.File(options.tokens) as f:
+            with h5py.File(tokens) as f:
                 return f["token_ids"][...]
         except (OSError, KeyError) as error:
-            raise Refused(3, f"{options.tokens}: {error}") from None
+            raise Refused(3, f"{tokens}: {error}") from None
     try:
-        with open(options.text, encoding="utf-8") as f:
-            text = f.read()
+        with open(text, encoding="utf-8") as f:
+            content = f.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(3, f"{options.text}: {error}") from None
-    return np.array(transformers.AutoTokenizer.from_pretrained(options.model)(text, add_special_tokens=False)["input_ids"])
+        raise Refused(3, f"{text}: {error}") from None
+    return np.array(transformers.AutoTokenizer.from_pretrained(model)(content, add_special_tokens=False)["input_ids"])
 
 
-def record(options):
-    torch, transformers, functions = load_libraries()
-    ids = read_ids(options, transformers)[options.first :]
-    sequences = options.sequences or len(ids) // options.window
-    if sequences < 1 or len(ids) < sequences * options.window:
-        raise Refused(3, f"{len(ids)} tokens do not fill {max(sequences, 1)} sequences of {options.window}")
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    name = os.path.basename(options.model.rstrip("/")) if os.path.isdir(options.model) else options.model
-    writers = []
+def windows_of(ids, sequences, window, what):
+    """[sequences][window] of token ids; sequences 0: as many as there are ids for."""
+    sequences = sequences or len(ids) // window
+    if sequences < 1 or len(ids) < sequences * window:
+        raise Refused(3, f"{len(ids)} {what} do not fill {max(sequences, 1)} sequences of {window}")
+    return ids[: sequences * window].reshape(sequences, window).astype(np.int64)
 
-    def writer_of(heads, kv_heads, dim, scaling):
-        header = header_of(model.config, name, options.dtype, heads, kv_heads, dim, scaling, options.license)
-        writers.append(TraceWriter(options.output, header, options.element, options.deflate).__enter__())
-        return writers[0]
 
-    recorder = Recorder(writer_of, functions)
+def open_model(options, recorder, libraries):
+    """The model, with the recorder's function as its attention."""
+    torch, transformers, functions = libraries
     functions["kvscope"] = recorder.attend
     try:  # newer versions build masks by the name of the attention function
         from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS as masks
@@ -210,43 +278,93 @@ def record(options):
         masks["kvscope"] = masks["sdpa"]
     except ImportError:
         pass
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            options.model, torch_dtype=getattr(torch, options.dtype), attn_implementation="kvscope").to(device).eval()
+        config = transformers.AutoConfig.from_pretrained(options.model)
+        kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+        model = kind.from_pretrained(options.model, torch_dtype=getattr(torch, options.dtype),
+                                     attn_implementation="kvscope").to(device).eval()
     except (OSError, ValueError) as error:
         raise Refused(3, f"{options.model}: {str(error).splitlines()[0]}") from None
     check_supported(model.config)
+    if model.config.is_encoder_decoder:
+        recorder.skipped = frozenset(id(module) for module in model.get_encoder().modules())
+    if options.before_rope:
+        recorder.watch_rotation(model)
+    return model
+
+
+def run_sequence(model, recorder, options, torch, window, source):
+    """Generates behind the window if that is asked for, then runs it whole and records."""
+    def given(ids):
+        return torch.tensor(ids[None]).to(model.device)
+
+    inputs, text = {}, given(window)
+    if source is not None:
+        inputs["input_ids"] = given(source)
+    name = "input_ids" if source is None else "decoder_input_ids"
+    if options.generate:
+        mask = torch.ones_like(inputs.get("input_ids", text))
+        text = model.generate(**inputs, **{name: text}, attention_mask=mask, do_sample=False,
+                              max_new_tokens=options.generate)
+    task = "greedy generation behind a prompt" if options.generate else "language modelling, teacher forced"
+    recorder.begin(text[0].cpu().numpy(), options.window, query_positions(options.queries, text.shape[1]), task, source)
+    model(**inputs, **{name: text}, use_cache=False)
+    if recorder.fresh or len(set(recorder.calls.values())) != 1 or recorder.calls[0] != 1 + (source is not None):
+        raise Refused(3, f"{options.model}: not all of its layers use the attention interface")
+    recorder.sequence = None
+
+
+def read_windows(options, transformers, config):
+    """The windows, and those of the source or None."""
+    ids = read_ids(options.model, options.text, options.tokens, transformers)
+    windows = windows_of(ids[options.first :], options.sequences, options.window, "tokens")
+    given = options.source_text or options.source_tokens
+    if bool(given) != bool(config.is_encoder_decoder):
+        raise Refused(2, f"{config.model_type}: " + ("an encoder-decoder model needs --source-text or --source-tokens"
+                                                     if not given else "has no encoder to read a source"))
+    if not given:
+        return windows, [None] * len(windows)
+    ids = read_ids(options.model, options.source_text, options.source_tokens, transformers)
+    return windows, list(windows_of(ids, len(windows), options.source_window or options.window, "source tokens"))
+
+
+def record(options):
+    libraries = torch, transformers, _ = load_libraries()
+    name = os.path.basename(options.model.rstrip("/")) if os.path.isdir(options.model) else options.model
+    writers = []
+
+    def writer_of(heads, kv_heads, dim, scaling):
+        header = header_of(model.config, name, options, list(recorder.layers), heads, kv_heads, dim, scaling)
+        writers.append(TraceWriter(options.output, header, options.element, options.deflate).__enter__())
+        return writers[0]
+
+    query_positions(options.queries, options.window)  # refused before any work
+    recorder = Recorder(writer_of, libraries[2])
+    recorder.torch = torch
+    model = open_model(options, recorder, libraries)
+    count = model.config.decoder_layers if model.config.is_encoder_decoder else model.config.num_hidden_layers
+    recorder.layers = {layer: i for i, layer in enumerate(chosen_layers(options.layers, count))}
+    windows, sources = read_windows(options, transformers, model.config)
     failure = (None, None, None)
     try:
         with torch.inference_mode():
-            for i in range(sequences):
-                window = torch.tensor(ids[None, i * options.window : (i + 1) * options.window].astype(np.int64))
-                window = window.to(device)
-                if options.generate:
-                    window = model.generate(window, attention_mask=torch.ones_like(window), do_sample=False,
-                                            max_new_tokens=options.generate)
-                tokens = window.shape[1]
-                task = "greedy generation behind a prompt" if options.generate else "language modelling, teacher forced"
-                begin = (window[0].cpu().numpy(), options.window, query_positions(options.queries, tokens), task)
-                recorder.sequence = {"begin": begin, "fresh": True}
-                model(window, use_cache=False)
-                if recorder.sequence["fresh"]:
-                    raise Refused(3, f"{options.model}: its layers do not use the attention interface")
-                recorder.sequence = None
+            for i, (window, source) in enumerate(zip(windows, sources)):
+                run_sequence(model, recorder, options, torch, window, source)
                 if sys.stderr.isatty():
-                    print(f"\rrecord: {i + 1}/{sequences} sequences", end="", file=sys.stderr)
+                    print(f"\rrecord: {i + 1}/{len(windows)} sequences", end="", file=sys.stderr)
     except BaseException:
         failure = sys.exc_info()
         raise
     finally:
         if writers:
             writers[0].__exit__(*failure)
-    print(f"{options.output}: {sequences} sequences of {options.window} tokens")
+    print(f"{options.output}: {len(windows)} sequences of {options.window} tokens")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="a directory or a name that transformers knows")
+    parser.add_argument("--model", required=True, help="a directory or a name that transformers knows")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", help="UTF-8 text, encoded with the model's tokenizer")
     source.add_argument("--tokens", help="HDF5 file with token_ids")
@@ -254,6 +372,11 @@ def main():
     parser.add_argument("--window", type=int, default=2048, help="tokens of a sequence (default 2048)")
     parser.add_argument("--first", type=int, default=0, help="the first token taken")
     parser.add_argument("--sequences", type=int, default=0, help="sequences; 0: as many as there are tokens for")
+    parser.add_argument("--source-text", help="what an encoder reads: UTF-8 text")
+    parser.add_argument("--source-tokens", help="or an HDF5 file with token_ids")
+    parser.add_argument("--source-window", type=int, default=0, help="source tokens of a sequence (default: --window)")
+    parser.add_argument("--layers", metavar="LIST", help="only these layers, as 0,2-4")
+    parser.add_argument("--before-rope", action="store_true", help="keys and queries before the rotary embedding")
     parser.add_argument("--queries", default="128", help="N evenly spread (default 128), last:N, all, or 0")
     parser.add_argument("--generate", type=int, default=0, help="greedy tokens behind each sequence")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")

@@ -22,6 +22,19 @@ with record_hf.TraceWriter(sys.argv[1], header) as writer:
             for name, shape in (("k", (2, tokens)), ("v", (2, tokens)), ("q", (4, 20))):
                 writer.write(name, layer, rng.standard_normal((*shape, 64)))
 assert list(record_hf.query_positions("last:3", 10)) == [7, 8, 9] and len(record_hf.query_positions("all", 10)) == 10
+with record_hf.TraceWriter(sys.argv[1] + ".cross", header, "bfloat16") as writer:  # an encoder-decoder's decoder
+    writer.begin(np.arange(50), 1, np.arange(0, 50, 7), "test", np.arange(130))
+    for layer in range(2):
+        for name, shape in (("k", (2, 50)), ("v", (2, 50)), ("q", (4, 8)), ("cross/k", (2, 130)), ("cross/v", (2, 130)),
+                            ("cross/q", (4, 8))):
+            writer.write(name, layer, rng.standard_normal((*shape, 64)))
+assert record_hf.chosen_layers("0,2-4", 6) == [0, 2, 3, 4] and record_hf.chosen_layers(None, 3) == [0, 1, 2]
+for call in (lambda: record_hf.chosen_layers("2,1", 6), lambda: record_hf.chosen_layers("0-6", 6),
+             lambda: record_hf.chosen_layers("", 6), lambda: record_hf.query_positions("some", 9)):
+    try:
+        sys.exit(f"{call()} was taken in")
+    except record_hf.Refused as refused:
+        assert refused.status == 2 and str(refused).startswith("--"), refused
 try:
     with record_hf.TraceWriter(sys.argv[1] + ".bad", header) as writer:
         writer.begin(np.arange(10), 10, [9], "test")
@@ -31,6 +44,10 @@ except record_hf.Refused as refused:
     assert refused.status == 3 and "binary32" in str(refused), refused
 PYTHON
 passes 'kvscope finds it valid' "$KVSCOPE" check "$T/a.h5"
+passes 'with its cross attention and in bfloat16, too' "$KVSCOPE" check "$T/a.h5.cross"
+grep -q '1 of them attend to 130 source tokens' "$T/.out"
+report $? 'which it sees'
+passes 'and replays' "$KVSCOPE" replay "$T/a.h5.cross" --cross --scheme kivi:group=32,residual=32 --quiet
 passes 'and replays it' "$KVSCOPE" replay "$T/a.h5" --scheme kivi:group=32,residual=32 --quiet
 [ "$(ls "$T" | grep -c bad)" = 0 ]
 report $? 'nothing is left of a trace that failed'
@@ -45,12 +62,34 @@ for model in qwen3-7m llama-7m; do
         skip "$name" 'needs torch, transformers and ../shared'
         continue
     fi
-    "$hf" traces/record_hf.py "$SHARED/models/$model" --tokens "$SHARED/corpus/validation_tokens.h5" --first 25372 \
+    "$hf" traces/record_hf.py --model "$SHARED/models/$model" --tokens "$SHARED/corpus/validation_tokens.h5" --first 25372 \
         --sequences 2 --deflate 0 -o "$T/$model.h5" >"$T/.out" 2>"$T/.err"
     passes "$name" "$PYTHON" tests/peers/trace_numpy.py same "$T/$model.h5" "$SHARED/traces/$model.h5"
+    options="--tokens $SHARED/corpus/validation_tokens.h5 --first 900 --window 200 --sequences 2 --layers 1,3-4 \
+        --before-rope --queries last:20"
+    "$KVSCOPE" record --model "$SHARED/models/$model" $options --quiet -o "$T/ours.h5" 2>"$T/.err" &&
+        "$hf" traces/record_hf.py --model "$SHARED/models/$model" $options -o "$T/theirs.h5" >"$T/.out" 2>"$T/.err"
+    passes "$model: with the options of kvscope record, what that records" \
+        "$PYTHON" tests/peers/trace_numpy.py same "$T/theirs.h5" "$T/ours.h5"
 done
+name='an encoder-decoder model: its decoder and its cross attention'
+if [ -z "$hf" ]; then
+    skip "$name" 'needs torch and transformers'
+else
+    run "$hf" tests/peers/cross_torch.py "$T"
+    if [ "$status" = 77 ]; then
+        skip "$name" "$(cat "$T/.out")"
+    else
+        report "$status" "$name"
+        passes 'is a valid trace' "$KVSCOPE" check "$T/seq2seq.h5"
+        passes 'and replays in both ways' sh -c "'$KVSCOPE' replay '$T/seq2seq.h5' --scheme int:group=16 --quiet && \
+            '$KVSCOPE' replay '$T/seq2seq.h5' --cross --scheme int:group=16 --quiet"
+        fails 2 'needs --source-text' 'an encoder without a source' "$hf" traces/record_hf.py --model "$T/seq2seq" \
+            --tokens "$T/target.h5" -o "$T/x.h5"
+    fi
+fi
 if [ -z "$hf" ]; then
     fails 4 'needs torch and transformers' 'without torch it says so' \
-        "$PYTHON" traces/record_hf.py nowhere --tokens "$T/a.h5" -o "$T/b.h5"
+        "$PYTHON" traces/record_hf.py --model nowhere --tokens "$T/a.h5" -o "$T/b.h5"
 fi
 finish
