@@ -1,6 +1,7 @@
 /* test_backend.c: does a replay on a device give the codes and the errors of the CPU?
  *
- * The same units go through the back ends `cpu` and `simt`: the kernels of `cuda`, run on the host. */
+ * The same units go through `cpu` and `simt`, which is the kernels of `cuda` on the host; where there is a GPU, through
+ * `cuda` as well. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -16,6 +18,7 @@
 #include "core/random.h"
 #include "sim/device_unit.h"
 #include "sim/replay.h"
+#include "traces/generate.h"
 
 #define OK(expression)                                                                                                 \
     do {                                                                                                               \
@@ -25,6 +28,8 @@
     } while (0)
 
 enum { MOST_SCHEMES = 6 };
+
+static const kvs_backend *device; /* the back end under test */
 
 typedef struct shape {
     int head_dim, group, tokens, prompt, every, causal, prompt_exact, binary16;
@@ -140,11 +145,9 @@ static void close_setup(setup *u) {
 /* --- errors ---------------------------------------------------------------------------------------------------------
  */
 
-static void compute(setup *u, const char *name, kvs_unit_errors *errors) {
-    const kvs_backend *backend;
+static void compute(setup *u, const kvs_backend *backend, kvs_unit_errors *errors) {
     kvs_error error;
     void *state;
-    OK(kvs_backend_find(name, &backend, &error));
     for (int i = 0; i < u->pass.schemes_count; i++) {
         OK(kvs_unit_errors_alloc((int64_t)u->unit.queries * u->pass.group, &errors[i], &error));
         if (backend->accept != NULL) OK(backend->accept(u->schemes[i], &error));
@@ -162,18 +165,18 @@ static void assert_near(double got, double expected, double absolute, const char
     fail();
 }
 
-static void compare_errors(const setup *u, const kvs_unit_errors *cpu, const kvs_unit_errors *device) {
+static void compare_errors(const setup *u, const kvs_unit_errors *cpu, const kvs_unit_errors *found) {
     int samples = u->unit.queries * u->pass.group, other_tops = 0;
     for (int i = 0; i < samples; i++) {
-        assert_near((double)device->rel_l2[i], (double)cpu->rel_l2[i], 1e-6, "rel_l2");
-        assert_near((double)device->logit_mse[i], (double)cpu->logit_mse[i], 1e-10, "logit_mse");
-        assert_near((double)device->attention_kl[i], (double)cpu->attention_kl[i], 2e-7, "attention_kl");
-        assert_near(device->output_energy[i], cpu->output_energy[i], 0.0, "output_energy");
-        assert_near(device->output_error[i], cpu->output_error[i], 1e-11, "output_error");
-        other_tops += device->top1[i] != cpu->top1[i] || device->top8[i] != cpu->top8[i];
+        assert_near((double)found->rel_l2[i], (double)cpu->rel_l2[i], 1e-6, "rel_l2");
+        assert_near((double)found->logit_mse[i], (double)cpu->logit_mse[i], 1e-10, "logit_mse");
+        assert_near((double)found->attention_kl[i], (double)cpu->attention_kl[i], 2e-7, "attention_kl");
+        assert_near(found->output_energy[i], cpu->output_energy[i], 0.0, "output_energy");
+        assert_near(found->output_error[i], cpu->output_error[i], 1e-11, "output_error");
+        other_tops += found->top1[i] != cpu->top1[i] || found->top8[i] != cpu->top8[i];
     }
     assert_true(other_tops <= samples / 50); /* logits that are equal but for rounding may change places */
-    const kvs_stored_error *stored[2][2] = {{&cpu->key, &device->key}, {&cpu->value, &device->value}};
+    const kvs_stored_error *stored[2][2] = {{&cpu->key, &found->key}, {&cpu->value, &found->value}};
     for (int i = 0; i < 2; i++) {
         assert_int_equal(stored[i][0]->elements, stored[i][1]->elements);
         assert_near(stored[i][1]->error, stored[i][0]->error, 0.0, "stored error");
@@ -186,18 +189,18 @@ static void errors_are_those_of_the_cpu(void **unused) {
     double largest = 0, total = 0;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         setup u;
-        kvs_unit_errors cpu[MOST_SCHEMES], device[MOST_SCHEMES];
+        kvs_unit_errors cpu[MOST_SCHEMES], found[MOST_SCHEMES];
         open_setup(&u, &shapes[i]);
-        compute(&u, "cpu", cpu);
-        compute(&u, "simt", device);
+        compute(&u, kvs_backends[0], cpu);
+        compute(&u, device, found);
         for (int s = 0; s < u.pass.schemes_count; s++) {
-            compare_errors(&u, &cpu[s], &device[s]);
+            compare_errors(&u, &cpu[s], &found[s]);
             for (int j = 0; j < u.unit.queries * u.pass.group; j++) {
                 total += (double)cpu[s].rel_l2[j];
                 largest = fmax(largest, (double)cpu[s].attention_kl[j]);
             }
             kvs_unit_errors_free(&cpu[s]);
-            kvs_unit_errors_free(&device[s]);
+            kvs_unit_errors_free(&found[s]);
         }
         close_setup(&u);
     }
@@ -281,29 +284,27 @@ static void compare_store(const setup *u, const kvs_device_state *state, int ind
     size_t groups =
         (size_t)(tokens / store->store->window.page_tokens * store->store->codec->page_groups(store->store));
     coded cpu = code_on_cpu(u, store->store, index % 2 == 0 ? u->unit.k : u->unit.v, tokens);
-    coded device = unpack_from_device(u, state, store, tokens);
-    assert_memory_equal(device.codes, cpu.codes, elements);
-    assert_memory_equal(device.scales, cpu.scales, groups * sizeof(float));
-    assert_memory_equal(device.zeros, cpu.zeros, groups * sizeof(float));
+    coded found = unpack_from_device(u, state, store, tokens);
+    assert_memory_equal(found.codes, cpu.codes, elements);
+    assert_memory_equal(found.scales, cpu.scales, groups * sizeof(float));
+    assert_memory_equal(found.zeros, cpu.zeros, groups * sizeof(float));
     int64_t pages = tokens / store->store->window.page_tokens;
     if (store->format.shape.boost_channels > 0)
-        assert_memory_equal(device.ranks, cpu.ranks, (size_t)pages * (size_t)u->s->head_dim);
+        assert_memory_equal(found.ranks, cpu.ranks, (size_t)pages * (size_t)u->s->head_dim);
     free_coded(&cpu);
-    free_coded(&device);
+    free_coded(&found);
 }
 
 static void codes_and_metadata_are_those_of_the_cpu(void **unused) {
     (void)unused;
     kvs_error error;
-    const kvs_backend *backend;
     int compared = 0;
-    OK(kvs_backend_find("simt", &backend, &error));
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         setup u;
         void *opened;
         kvs_unit_errors errors[MOST_SCHEMES] = {0};
         open_setup(&u, &shapes[i]);
-        OK(backend->open(&u.pass, &opened, &error));
+        OK(device->open(&u.pass, &opened, &error));
         kvs_device_state *state = opened;
         OK(kvs_device_send(state, &u.unit, errors, &error));
         for (int s = 0; s < 2 * u.pass.schemes_count; s++) {
@@ -312,7 +313,7 @@ static void codes_and_metadata_are_those_of_the_cpu(void **unused) {
             if (tokens > 0) compare_store(&u, state, s, tokens);
             compared += tokens > 0;
         }
-        backend->close(state);
+        device->close(state);
         close_setup(&u);
     }
     assert_true(compared >= 25);
@@ -337,13 +338,11 @@ static const struct {
 
 static void what_no_kernel_does_is_refused_by_name(void **unused) {
     (void)unused;
-    const kvs_backend *backend;
     kvs_error error;
-    OK(kvs_backend_find("simt", &backend, &error));
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         kvs_scheme *scheme;
         OK(kvs_scheme_open(refused[i].spec, refused[i].head_dim, &scheme, &error));
-        assert_int_equal(backend->accept(scheme, &error), KVS_USAGE);
+        assert_int_equal(device->accept(scheme, &error), KVS_USAGE);
         assert_string_equal(error.file, refused[i].spec);
         assert_string_equal(error.object, refused[i].object);
         assert_non_null(strstr(error.rule, refused[i].rule));
@@ -351,11 +350,90 @@ static void what_no_kernel_does_is_refused_by_name(void **unused) {
     }
 }
 
+/* --- a device that is too small -------------------------------------------------------------------------------------
+ */
+
+static int64_t free_bytes;
+
+static kvs_status say_free_bytes(int64_t *bytes, kvs_error *error) {
+    (void)error;
+    *bytes = free_bytes;
+    return KVS_OK;
+}
+
+static kvs_status replay_on(const kvs_backend *backend, const char *path, kvs_results *results, kvs_error *error) {
+    kvs_trace *trace;
+    kvs_scheme *schemes[2];
+    kvs_replay_options options = {.backend = backend, .quiet = 1};
+    KVS_TRY(kvs_trace_open(path, &trace, error));
+    for (int i = 0; i < 2; i++)
+        KVS_TRY(kvs_scheme_open(i == 0 ? "int:bits=8" : "kitty:page=16,sink=0", 64, &schemes[i], error));
+    results->results = calloc(2, sizeof *results->results);
+    results->results_count = 2;
+    kvs_status status =
+        kvs_replay(trace, (const kvs_scheme *const *)schemes, 2, &options, NULL, results->results, error);
+    for (int i = 0; i < 2; i++) kvs_scheme_close(schemes[i]);
+    kvs_trace_close(trace);
+    return status;
+}
+
+static void too_little_memory_splits_the_work_or_says_so(void **unused) {
+    (void)unused;
+    kvs_error error;
+    kvs_backend small = *device;
+    small.free_bytes = say_free_bytes;
+    char path[] = "/tmp/kvs_backend_XXXXXX";
+    int file = mkstemp(path);
+    assert_true(file >= 0);
+    close(file);
+    const kvs_generate generate = {.layers = 1,
+                                   .query_heads = 2,
+                                   .kv_heads = 1,
+                                   .head_dim = 64,
+                                   .sequences = 1,
+                                   .tokens = 100,
+                                   .prompt_tokens = 100,
+                                   .queries = 9,
+                                   .first_query = 20,
+                                   .quiet = 1};
+    OK(kvs_trace_generate(path, &generate, &error));
+    kvs_results all = {0}, split = {0}, none = {0};
+    free_bytes = INT64_MAX;
+    OK(replay_on(&small, path, &all, &error));
+    free_bytes = 0;
+    assert_int_equal(replay_on(&small, path, &none, &error), KVS_DEVICE);
+    long long needed = 0, tokens = 0;
+    assert_int_equal(sscanf(error.rule, "one head of %lld tokens and 9 queries needs %lld", &tokens, &needed), 2);
+    assert_true(tokens == 100 && needed > 100 * 64 * 8);
+    free_bytes = needed + needed / 8; /* one scheme at a time */
+    OK(replay_on(&small, path, &split, &error));
+    for (int i = 0; i < 2; i++) {
+        const kvs_errors *a = &all.results[i].errors, *b = &split.results[i].errors;
+        assert_true(a->attention_output_rel_l2.mean > 1e-4);
+        assert_memory_equal(a, b, sizeof *a);
+    }
+    kvs_results_clear(&all);
+    kvs_results_clear(&split);
+    kvs_results_clear(&none);
+    remove(path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(codes_and_metadata_are_those_of_the_cpu),
         cmocka_unit_test(errors_are_those_of_the_cpu),
         cmocka_unit_test(what_no_kernel_does_is_refused_by_name),
+        cmocka_unit_test(too_little_memory_splits_the_work_or_says_so),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = 0;
+    for (int i = 1; kvs_backends[i] != NULL; i++) {
+        kvs_error error;
+        char name[128];
+        device = kvs_backends[i];
+        if (device->probe(name, sizeof name, &error) != KVS_OK)
+            print_message("# skip %s: %s\n", device->name, error.rule);
+        else
+            failed += cmocka_run_group_tests_name(device->name, tests, NULL, NULL);
+    }
+    return failed;
 }
