@@ -40,21 +40,22 @@ static kvs_status find_library(const char *given, char path[PATH_BYTES], kvs_err
         "is neither beside kvscope nor in ../lib; build kvscope where cupti_range_profiler.h of CUDA 13 is");
 }
 
-static const char *const own[] = {"CUDA_INJECTION64_PATH", KVS_EXEC_FOLDER, KVS_EXEC_COUNTERS};
+static const char *const own[] = {"CUDA_INJECTION64_PATH", KVS_EXEC_FOLDER, KVS_EXEC_COUNTERS, KVS_EXEC_LIMIT};
+enum { OWN = sizeof own / sizeof *own };
 
-/* The environment with our three variables in place of any others of these names. */
-static kvs_status spawn(const kvs_exec_settings *settings, char *const values[3], pid_t *child, kvs_error *error) {
+/* The environment with our variables in place of any others of these names. */
+static kvs_status spawn(const kvs_exec_settings *settings, char *const values[OWN], pid_t *child, kvs_error *error) {
     size_t count = 0, kept = 0;
     while (environ[count] != NULL) count++;
-    char **environment = calloc(count + 4, sizeof *environment);
+    char **environment = calloc(count + OWN + 1, sizeof *environment);
     if (environment == NULL) return kvs_fail(error, KVS_INPUT, settings->argv[0], NULL, "out of memory");
     for (size_t i = 0; i < count; i++) {
         int ours = 0;
-        for (int j = 0; j < 3; j++)
+        for (int j = 0; j < OWN; j++)
             ours |= strncmp(environ[i], own[j], strlen(own[j])) == 0 && environ[i][strlen(own[j])] == '=';
         if (!ours) environment[kept++] = environ[i];
     }
-    for (int j = 0; j < 3; j++) environment[kept++] = values[j];
+    for (int j = 0; j < OWN; j++) environment[kept++] = values[j];
     int failed = posix_spawnp(child, settings->argv[0], NULL, NULL, settings->argv, environment);
     free(environment);
     if (failed != 0)
@@ -65,14 +66,15 @@ static kvs_status spawn(const kvs_exec_settings *settings, char *const values[3]
 /* Interrupting reaches the program as well, and it decides; so wait for its end in any case. */
 static kvs_status run_to_end(const kvs_exec_settings *settings, const char *library, const char *folder,
                              int *exit_status, kvs_error *error) {
-    char injection[PATH_BYTES + 64], place[PATH_BYTES + 64], counters[64];
-    char *const values[3] = {injection, place, counters};
+    char injection[PATH_BYTES + 64], place[PATH_BYTES + 64], counters[64], limit[64];
+    char *const values[OWN] = {injection, place, counters, limit};
     pid_t child = 0;
     int state = 0;
     kvs_counter_set wanted = settings->counters == 0 ? KVS_ALL_COUNTERS : settings->counters;
     (void)snprintf(injection, sizeof injection, "%s=%s", own[0], library);
     (void)snprintf(place, sizeof place, "%s=%s", own[1], folder);
     (void)snprintf(counters, sizeof counters, "%s=%" PRIx64, own[2], wanted);
+    (void)snprintf(limit, sizeof limit, "%s=%" PRId64, own[3], settings->limit);
     KVS_TRY(spawn(settings, values, &child, error));
     while (waitpid(child, &state, 0) < 0)
         if (errno != EINTR)
@@ -141,6 +143,9 @@ static kvs_status judge(const char *program, const kvs_exec_profile *p, kvs_erro
     if (p->processes == 0)
         return kvs_fail(error, KVS_INPUT, program, NULL, "used no CUDA (it ended with status %d)", p->exit_status);
     if (p->count > 0) return KVS_OK;
+    if (p->graph_launches > 0)
+        return kvs_fail(error, KVS_INPUT, program, NULL,
+                        "launched kernels in CUDA graphs only, which are not counted; run it without graphs");
     if (p->unfinished == p->processes)
         return kvs_fail(error, KVS_INPUT, program, NULL,
                         "ended before any counts were kept (status %d; a signal, or _exit)", p->exit_status);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_FIELDS = 3 + KVS_COUNTERS };
+enum { FIRST_VALUE = 4, MAX_FIELDS = FIRST_VALUE + KVS_COUNTERS };
 
 /* Cuts a line at its tabs, in place. */
 static int split(char *line, char *fields[MAX_FIELDS]) {
@@ -26,6 +26,7 @@ static char *source_name(const char *symbol) {
     demangle *function = NULL;
     int status = 0;
     char *name = NULL;
+    if (strncmp(symbol, "_Z", 2) != 0) return strdup(symbol);
     void *library = dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_LOCAL);
     void *found = library == NULL ? NULL : dlsym(library, "__cxa_demangle");
     memcpy(&function, &found, sizeof found);
@@ -36,29 +37,31 @@ static char *source_name(const char *symbol) {
 
 static kvs_status add_kernel(const char *path, char *const *fields, kvs_exec_profile *p, kvs_error *error) {
     double values[KVS_COUNTERS];
-    long long launches = strtoll(fields[1], NULL, 10);
-    if (launches < 1) return kvs_fail(error, KVS_INPUT, path, fields[2], "%s launches are none", fields[1]);
+    long long launches = strtoll(fields[1], NULL, 10), counted = strtoll(fields[2], NULL, 10);
+    if (counted < 1 || launches < counted)
+        return kvs_fail(error, KVS_INPUT, path, fields[3], "%s launches of which %s are counted", fields[1], fields[2]);
     for (int i = 0; i < KVS_COUNTERS; i++) {
-        char *end = fields[3 + i];
-        values[i] = strtod(fields[3 + i], &end);
-        if (end == fields[3 + i] || *end != '\0')
-            return kvs_fail(error, KVS_INPUT, path, kvs_counter_types[i].name, "'%s' is not a number", fields[3 + i]);
+        char *text = fields[FIRST_VALUE + i], *end = text;
+        values[i] = strtod(text, &end);
+        if (end == text || *end != '\0')
+            return kvs_fail(error, KVS_INPUT, path, kvs_counter_types[i].name, "'%s' is not a number", text);
     }
-    char *name = source_name(fields[2]);
-    if (name == NULL) return kvs_fail(error, KVS_INPUT, path, fields[2], "out of memory");
+    char *name = source_name(fields[3]);
+    if (name == NULL) return kvs_fail(error, KVS_INPUT, path, fields[3], "out of memory");
     int at = 0;
     while (at < p->count && strcmp(p->kernels[at].name, name) != 0) at++;
     if (at == p->count) {
         kvs_exec_kernel *more = realloc(p->kernels, sizeof *more * (size_t)(p->count + 1));
         if (more == NULL) {
             free(name);
-            return kvs_fail(error, KVS_INPUT, path, fields[2], "out of memory");
+            return kvs_fail(error, KVS_INPUT, path, fields[3], "out of memory");
         }
         p->kernels = more;
         p->kernels[p->count++] = (kvs_exec_kernel){.name = name};
     } else
         free(name);
-    kvs_exec_add(p->kernels[at].values, p->kernels[at].launches, values, launches);
+    kvs_exec_add(p->kernels[at].values, p->kernels[at].counted, values, counted);
+    p->kernels[at].counted += counted;
     p->kernels[at].launches += launches;
     p->launches += launches;
     return KVS_OK;
@@ -87,6 +90,8 @@ static kvs_status read_lines(FILE *file, const char *path, kvs_exec_profile *p, 
             ended = strcmp(fields[1], "ended") == 0;
         else if (number > 1 && count == 6 && strcmp(fields[0], "machine") == 0)
             take_machine(fields, p);
+        else if (number > 1 && count == 2 && strcmp(fields[0], "graphs") == 0)
+            p->graph_launches += strtoll(fields[1], NULL, 10);
         else if (number > 1 && count == 4 && strcmp(fields[0], "error") == 0)
             failed = kvs_fail(error, KVS_DEVICE, fields[1], fields[2], "%s", fields[3]);
         else if (number > 1 && count == MAX_FIELDS && strcmp(fields[0], "kernel") == 0)

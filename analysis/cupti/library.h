@@ -60,6 +60,7 @@
     X(cuCtxSynchronize)                                                                                                \
     X(cuStreamCreate)                                                                                                  \
     X(cuStreamDestroy)                                                                                                 \
+    X(cuStreamIsCapturing)                                                                                             \
     X(cuStreamSynchronize)                                                                                             \
     X(cuEventCreate)                                                                                                   \
     X(cuEventDestroy)                                                                                                  \

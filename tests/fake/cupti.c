@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/cupti/launch.h"
+
 enum { PASSES = 3, MAX_LOG = 1 << 14, IMAGE_BYTES = 64, MAX_RANGES = 4096 };
 
 static struct fake {
@@ -121,6 +123,11 @@ CUresult cuStreamDestroy(CUstream stream) {
 CUresult cuStreamSynchronize(CUstream stream) {
     (void)stream;
     ENTER();
+    return CUDA_SUCCESS;
+}
+CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *capture) {
+    ENTER();
+    *capture = stream != NULL ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
     return CUDA_SUCCESS;
 }
 CUresult cuEventCreate(CUevent *event, unsigned flags) {
@@ -387,18 +394,33 @@ CUptiResult cuptiEnableCallback(uint32_t enable, CUpti_SubscriberHandle subscrib
     return CUPTI_SUCCESS;
 }
 
-void fake_cuda_launch(const char *kernel) {
+/* Kernels run one range each, unless they are captured. */
+static void call_driver(CUpti_CallbackId id, const char *function, const char *kernel, const void *params, int ranges) {
     CUpti_CallbackData data = {.callbackSite = CUPTI_API_ENTER,
-                               .functionName = "cuLaunchKernel",
+                               .functionName = function,
+                               .functionParams = params,
                                .symbolName = kernel,
                                .context = (CUcontext)(void *)&object};
-    if (fake.callback != NULL)
-        fake.callback(fake.userdata, CUPTI_CB_DOMAIN_DRIVER_API, CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel, &data);
-    if (fake.started && fake.range == CUPTI_AutoRange && (size_t)fake.ranges < fake.max_ranges) {
+    if (fake.callback != NULL) fake.callback(fake.userdata, CUPTI_CB_DOMAIN_DRIVER_API, id, &data);
+    for (; ranges > 0 && fake.started && (size_t)fake.ranges < fake.max_ranges; ranges--) {
         (void)snprintf(fake.names[fake.ranges], sizeof fake.names[0], "%d", fake.ranges);
         fake.ranges++;
     }
     data.callbackSite = CUPTI_API_EXIT;
-    if (fake.callback != NULL)
-        fake.callback(fake.userdata, CUPTI_CB_DOMAIN_DRIVER_API, CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel, &data);
+    if (fake.callback != NULL) fake.callback(fake.userdata, CUPTI_CB_DOMAIN_DRIVER_API, id, &data);
+}
+
+void fake_cuda_launch(const char *kernel) {
+    kvs_launch_params params = {.stream = NULL};
+    call_driver(CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel, "cuLaunchKernel", kernel, &params, 1);
+}
+
+void fake_cuda_capture(const char *kernel) {
+    CUlaunchConfig config = {.hStream = (CUstream)(void *)&object};
+    kvs_launch_ex_params params = {.config = &config};
+    call_driver(CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx, "cuLaunchKernelEx", kernel, &params, 0);
+}
+
+void fake_cuda_graph(void) {
+    call_driver(CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch, "cuGraphLaunch", NULL, NULL, 2);
 }

@@ -8,5 +8,8 @@ const char *fake_cupti_log(void);
 void fake_cupti_forget(void);
 /* A program launches a kernel: calls back before and after. */
 void fake_cuda_launch(const char *kernel);
+/* The same into a stream that is being captured: nothing runs. Then the graph runs its two kernels. */
+void fake_cuda_capture(const char *kernel);
+void fake_cuda_graph(void);
 
 #endif

@@ -67,7 +67,7 @@ static void files_that_are_refused(void **state) {
         {"", "is empty"},
         {"something else\n", "line 1 is not"},
         {"kvscope-exec\t2\n", "line 1 is not"},
-        {"kvscope-exec\t1\nkernel\t1\tname\t0x1p+0\n", "line 2 is not"},
+        {"kvscope-exec\t1\nkernel\t1\t1\tname\t0x1p+0\n", "line 2 is not"},
         {"kvscope-exec\t1\nstate\n", "line 2 is not"},
     };
     (void)state;
@@ -84,10 +84,12 @@ static void files_that_are_refused(void **state) {
 
 static char folder[4096], program[4200], library[4200], cupti[4200];
 
+static int64_t limit;
+
 static kvs_status run(kvs_exec_profile *profile, kvs_error *error, const char *a, const char *b, const char *c,
                       const char *d, const char *e, const char *f, const char *g) {
     const char *const arguments[] = {program, a, b, c, d, e, f, g, NULL};
-    kvs_exec_settings settings = {.inject = library};
+    kvs_exec_settings settings = {.inject = library, .limit = limit};
     settings.argv = (char *const *)(uintptr_t)arguments;
     return kvs_exec_profile_run(&settings, profile, error);
 }
@@ -133,6 +135,40 @@ static void more_launches_than_ranges(void **state) {
     kvs_exec_profile_clear(&p);
 }
 
+static void only_the_first_launches(void **state) {
+    kvs_exec_profile p;
+    kvs_error error;
+    (void)state;
+    limit = 2;
+    assert_int_equal(run(&p, &error, "cuda", "launch", "a", "5", "launch", "b", "3"), KVS_OK);
+    limit = 0;
+    assert_int_equal(p.count, 2);
+    assert_int_equal(p.launches, 8);
+    assert_string_equal(p.kernels[0].name, "a"); /* the same counts: by name */
+    assert_int_equal(p.kernels[0].launches, 5);
+    assert_int_equal(p.kernels[1].launches, 3);
+    for (int i = 0; i < 2; i++) { /* each in ranges 0 and 1 of a start of its own */
+        assert_int_equal(p.kernels[i].counted, 2);
+        near(p.kernels[i].values[KVS_COUNTER_LOAD_SECTORS], 2 * length_of(KVS_COUNTER_LOAD_SECTORS) + 1000);
+    }
+    kvs_exec_profile_clear(&p);
+}
+
+static void graphs_are_left_out(void **state) {
+    kvs_exec_profile p;
+    kvs_error error;
+    (void)state;
+    assert_int_equal(run(&p, &error, "cuda", "launch", "a", "1", "graph", "2", NULL), KVS_OK);
+    assert_int_equal(p.graph_launches, 2);
+    assert_int_equal(p.launches, 1); /* what was captured did not run */
+    assert_int_equal(p.count, 1);
+    near(p.kernels[0].values[KVS_COUNTER_LOAD_SECTORS], length_of(KVS_COUNTER_LOAD_SECTORS));
+    kvs_exec_profile_clear(&p);
+    assert_int_equal(run(&p, &error, "cuda", "graph", "1", NULL, NULL, NULL, NULL), KVS_INPUT);
+    assert_non_null(strstr(error.rule, "CUDA graphs only"));
+    kvs_exec_profile_clear(&p);
+}
+
 static void the_program_fails(void **state) {
     kvs_exec_profile p;
     kvs_error error;
@@ -144,7 +180,7 @@ static void the_program_fails(void **state) {
     assert_int_equal(run(&p, &error, "cuda", "launch", "k", "300", "crash", NULL, NULL), KVS_OK);
     assert_int_equal(p.exit_status, 128 + 6);
     assert_int_equal(p.unfinished, 1);
-    assert_int_equal(p.kernels[0].launches, 256); /* what was read before */
+    assert_int_equal(p.kernels[0].counted, 256); /* what was read before */
     kvs_exec_profile_clear(&p);
     assert_int_equal(run(&p, &error, "cuda", "launch", "k", "3", "_exit", "5", NULL), KVS_INPUT);
     assert_int_equal(p.exit_status, 5);
@@ -250,6 +286,8 @@ int main(void) {
 #ifdef KVS_HAVE_CUPTI
         cmocka_unit_test(kernels_are_counted),
         cmocka_unit_test(more_launches_than_ranges),
+        cmocka_unit_test(only_the_first_launches),
+        cmocka_unit_test(graphs_are_left_out),
         cmocka_unit_test(the_program_fails),
         cmocka_unit_test(the_program_forks),
         cmocka_unit_test(no_kernel_no_cuda_no_program),
