@@ -11,9 +11,9 @@ static const struct remedy {
     {8, "CUPTI has no memory left; profile fewer kernels at once"},
     {9, "the GPU reports a hardware fault; look at nvidia-smi and dmesg"},
     {17, "this chip has no counter of that name"},
-    {26,
-     "another profiler holds the GPU's counters (Nsight Compute, DCGM, a job on the same GPU); stop it, or pause DCGM "
-     "with 'dcgmi profile --pause'"},
+    {26, "another profiler holds the GPU's counters (Nsight Compute, DCGM, another profiled process); stop it, or "
+         "pause DCGM "
+         "with 'dcgmi profile --pause'"},
     {27, "CUPTI does not support this GPU or driver; compute capability 7.5 and a CUDA 13 driver are needed"},
     {33,
      "a virtualized GPU (vGPU) hides its counters; profile on a GPU passed through, or have the host enable profiling"},

@@ -279,7 +279,8 @@ kvs_status kvs_profile_validate(const kvs_profile *profile, const char *path, kv
         {"sequences", profile->sequences, 1, 65535},       {"pages", profile->pages, 1, 1 << 24},
         {"sink_tokens", profile->sink_tokens, 0, 1 << 20}, {"window_tokens", profile->window_tokens, 0, 1 << 20},
     };
-    for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
+    int shaped = profile->sequences != 0;
+    for (size_t i = 0; shaped && i < sizeof bounds / sizeof *bounds; i++)
         if (bounds[i].value < bounds[i].low || bounds[i].value > bounds[i].high)
             return kvs_fail(error, KVS_INPUT, path, bounds[i].name, "%d is not in %d..%d", bounds[i].value,
                             bounds[i].low, bounds[i].high);

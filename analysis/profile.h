@@ -88,6 +88,7 @@ typedef struct kvs_profile {
     int64_t flush_bytes;
     int64_t seed, sample_blocks; /* sample_blocks: at most so many are recorded of each grid; 0: all */
     int head_dim, page_tokens, kv_heads, query_heads, bits, boost_bits, boost_channels, value_bits;
+    /* kvs_workload_input; sequences 0: only kernels of another program, without shapes */
     int sequences, pages, sink_tokens, window_tokens, splits, multiprocessors; /* kvs_workload_input */
     double softmax_scale;
     int launches_count, metrics_count, lines_count, notes_count;
@@ -112,6 +113,9 @@ const kvs_profile_metric *kvs_profile_find_metric(const kvs_profile *profile, in
 /* Adds a launch without numbers (all NaN); *launch is its index. KVS_INPUT when memory is short. */
 KVS_MUST_CHECK kvs_status kvs_profile_add_launch(kvs_profile *profile, const char *kernel, const char *layout,
                                                  int *launch, kvs_error *error);
+
+/* A note more. KVS_INPUT when memory is short. */
+KVS_MUST_CHECK kvs_status kvs_profile_add_note(kvs_profile *profile, const char *text, kvs_error *error);
 
 /* Makes the metrics and the notes anew from the launches' counters. KVS_INPUT when memory is short. */
 KVS_MUST_CHECK kvs_status kvs_profile_evaluate(kvs_profile *profile, kvs_error *error);

@@ -22,6 +22,7 @@ static int is_sampled(const kvs_profile_launch *launch) {
 
 static int applies(const kvs_profile *profile, const kvs_profile_launch *launch, kvs_profile_rule rule,
                    double predicted) {
+    if (isnan(predicted)) return 0; /* another program's kernel */
     if (rule == KVS_RULE_EXACT) return !is_sampled(launch);
     return rule == KVS_RULE_DRAM && profile->cache != NULL && strcmp(profile->cache, "cold") == 0 &&
            predicted >= KVS_DRAM_LEAST_BYTES;
@@ -111,7 +112,7 @@ static int explains(const struct cause *cause, const kvs_profile_metric *row, co
     return cause->sign == 0 || (row->difference > 0) == (cause->sign > 0);
 }
 
-static kvs_status add_note(kvs_profile *profile, const char *text, kvs_error *error) {
+kvs_status kvs_profile_add_note(kvs_profile *profile, const char *text, kvs_error *error) {
     kvs_profile_note *grown = realloc(profile->notes, ((size_t)profile->notes_count + 1) * sizeof *grown);
     if (grown == NULL) return no_memory(error);
     profile->notes = grown;
@@ -132,7 +133,7 @@ static kvs_status add_cause(kvs_profile *profile, const struct cause *cause, kvs
     if (rows == 0) return KVS_OK;
     char text[640];
     snprintf(text, sizeof text, "%s: %s (%d launches, at most %.0f)", cause->metric, cause->text, rows, largest);
-    return add_note(profile, text, error);
+    return kvs_profile_add_note(profile, text, error);
 }
 
 static kvs_status add_unexplained(kvs_profile *profile, const kvs_profile_metric *row, kvs_error *error) {
@@ -142,17 +143,18 @@ static kvs_status add_unexplained(kvs_profile *profile, const kvs_profile_metric
     snprintf(text, sizeof text, "%s, %s: %s must be %s: %.0f predicted, %.0f measured", launch->kernel,
              launch->layout != NULL ? launch->layout : "every layout", row->metric,
              strcmp(row->rule, "exact") == 0 ? "equal" : row->rule, row->predicted, row->measured);
-    return add_note(profile, text, error);
+    return kvs_profile_add_note(profile, text, error);
 }
 
 static kvs_status add_notes(kvs_profile *profile, kvs_error *error) {
     int sampled = 0;
     for (int i = 0; i < profile->launches_count; i++) sampled += is_sampled(&profile->launches[i]);
     if (sampled > 0)
-        KVS_TRY(add_note(profile,
-                         "predicted of a sample of blocks, spread evenly over the grid, and scaled to it: equal counts "
-                         "are not asked for, and sectors that blocks share count once for each recorded block",
-                         error));
+        KVS_TRY(kvs_profile_add_note(
+            profile,
+            "predicted of a sample of blocks, spread evenly over the grid, and scaled to it: equal counts "
+            "are not asked for, and sectors that blocks share count once for each recorded block",
+            error));
     for (size_t i = 0; i < sizeof causes / sizeof *causes; i++) KVS_TRY(add_cause(profile, &causes[i], error));
     for (int i = 0; i < profile->metrics_count; i++) KVS_TRY(add_unexplained(profile, &profile->metrics[i], error));
     return KVS_OK;

@@ -69,6 +69,10 @@ double kvs_launch_measured(const kvs_profile *profile, int launch, const char *m
 }
 
 void kvs_launch_conditions(const kvs_profile *profile, char *text, size_t text_bytes) {
+    if (profile->sequences == 0) {
+        (void)snprintf(text, text_bytes, "one launch of kernels of: %.200s", profile->input);
+        return;
+    }
     int length = snprintf(text, text_bytes, "%s, %d pages of %d tokens, %d KV heads, head_dim %d",
                           kvs_style_base_name(profile->input), profile->pages * profile->sequences,
                           profile->page_tokens, profile->kv_heads, profile->head_dim);

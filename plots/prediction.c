@@ -24,6 +24,12 @@ static int is_drawn(const kvs_profile_metric *m) {
     return unit_of(m) >= 0 && isfinite(m->predicted) && isfinite(m->measured);
 }
 
+static int applies(const kvs_profile *profile) {
+    for (int i = 0; i < profile->metrics_count; i++)
+        if (is_drawn(&profile->metrics[i])) return 1;
+    return 0;
+}
+
 static kvs_status compose(const kvs_profile *profile, const void *config, kvs_figure *figure, kvs_error *error) {
     double low = INFINITY, high = 0;
     int rows = 0, equal[UNITS] = {0}, all[UNITS] = {0};
@@ -83,6 +89,6 @@ const kvs_plot_type kvs_plot_prediction = {
     .summary = "predicted against measured counts of every kernel and layout (of a measured kvscope profile)",
     .params = params,
     .config_bytes = 1,
-    .applies_to_profile = kvs_launch_is_measured,
+    .applies_to_profile = applies,
     .compose_profile = compose,
 };

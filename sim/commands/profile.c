@@ -10,21 +10,23 @@
 #include "sim/commands/profile.h"
 #include "sim/commands/profile_html.h"
 #include "sim/profile.h"
+#include "sim/profile_exec.h"
 
 enum { MAX_NAMES = 32 };
 
 typedef struct settings {
     kvs_common common;
-    const char *kernels, *layouts, *cache, *measured, *output, *html;
+    const char *kernels, *layouts, *cache, *measured, *output, *html; /* kernels: NULL unless given */
     int64_t pages, page_tokens, head_dim, kv_heads, query_heads, sequences, bits, boost_bits, value_bits;
     int64_t sinks, window, splits, sample_blocks;
     double boost;
-    int predict_only, lines;
+    int64_t launches;
+    int predict_only, lines, exec;
 } settings;
 
 static const kvs_option options[] = {
-    {"kernels", KVS_OPTION_TEXT, offsetof(settings, kernels), "K,K", "all", 0, 0,
-     "which kernels (kvscope list kernels)"},
+    {"kernels", KVS_OPTION_TEXT, offsetof(settings, kernels), "K,K", NULL, 0, 0,
+     "which kernels (kvscope list kernels); default all, with --exec none"},
     {"layouts", KVS_OPTION_TEXT, offsetof(settings, layouts), "L,L", "all", 0, 0,
      "which page layouts (kvscope list layouts)"},
     {"predict-only", KVS_OPTION_FLAG, offsetof(settings, predict_only), NULL, NULL, 0, 0,
@@ -55,6 +57,10 @@ static const kvs_option options[] = {
      "predict from at most so many blocks of each grid, spread evenly, and scale; 0: from all"},
     {"lines", KVS_OPTION_FLAG, offsetof(settings, lines), NULL, NULL, 0, 0,
      "print every memory instruction of the kernels' sources too"},
+    {"exec", KVS_OPTION_FLAG, offsetof(settings, exec), NULL, NULL, 0, 0,
+     "profile the kernels of another program, which follows after --"},
+    {"launches", KVS_OPTION_INT, offsetof(settings, launches), "N", "4", 0, 1 << 30,
+     "how many launches of each of its kernels are counted; 0: all"},
     {"o", KVS_OPTION_TEXT, offsetof(settings, output), "FILE", NULL, 0, 0, "write the profile as .h5, .json or .csv"},
     {"html", KVS_OPTION_TEXT, offsetof(settings, html), "FILE", NULL, 0, 0,
      "write one self-contained page with tables and pictures (needs gnuplot)"},
@@ -119,10 +125,10 @@ static kvs_status make_request(const settings *s, const kvs_texts *operands, cho
                                kvs_error *error) {
     kvs_workload_input *in = &request->input;
     *request = (kvs_profile_request){.kernels = to->kernels, .layouts = to->layouts, .input = kvs_profile_input};
-    KVS_TRY(each_name("--kernels", s->kernels, take_kernel, to, error));
+    KVS_TRY(each_name("--kernels", s->kernels != NULL ? s->kernels : "all", take_kernel, to, error));
     KVS_TRY(each_name("--layouts", s->layouts, take_layout, to, error));
     KVS_TRY(parse_cache(s->cache, &request->cache, error));
-    request->trace = operands->count > 0 ? operands->texts[0] : NULL;
+    request->trace = operands->count > 0 && !s->exec ? operands->texts[0] : NULL;
     request->boost = s->boost;
     request->sample_blocks = s->sample_blocks;
     request->quiet = s->common.quiet;
@@ -251,40 +257,85 @@ static kvs_status show(const settings *s, kvs_profile *profile, kvs_error *error
     return kvs_profile_check(profile, error);
 }
 
+/* --- another program -----------------------------------------------------------------------------------------------
+ */
+
+static kvs_status check_operands(const settings *s, const kvs_texts *operands, kvs_error *error) {
+    if (s->exec && operands->count == 0)
+        return kvs_fail(error, KVS_USAGE, "--exec", NULL, "names no program: kvscope profile --exec -- PROGRAM ARGS");
+    if (s->exec && s->measured != NULL)
+        return kvs_fail(error, KVS_USAGE, "--measured", s->measured, "does not go together with --exec");
+    if (!s->exec && operands->count > 1)
+        return kvs_fail(error, KVS_USAGE, operands->texts[1], NULL,
+                        "unexpected: one trace, or --exec and a program after --");
+    return KVS_OK;
+}
+
+/* Reports what was counted, and ends as the program did: with its status where that is not 0. */
+static kvs_status profile_program(const settings *s, const kvs_texts *operands, kvs_profile *profile,
+                                  kvs_error *error) {
+    char **argv = calloc((size_t)operands->count + 1, sizeof *argv);
+    kvs_error shown = {.status = KVS_OK};
+    int status_of_program = 0;
+    if (argv == NULL) return kvs_fail(error, KVS_INPUT, operands->texts[0], NULL, "out of memory");
+    for (int i = 0; i < operands->count; i++) argv[i] = (char *)(uintptr_t)operands->texts[i];
+    int before = profile->launches_count;
+    kvs_status status = kvs_profile_add_program(argv, s->launches, profile, &status_of_program, error);
+    free(argv);
+    if (status == KVS_OK || profile->launches_count > before) {
+        kvs_status printed = show(s, profile, status == KVS_OK ? error : &shown);
+        if (status == KVS_OK) status = printed;
+    }
+    if (status_of_program == 0) return status;
+    if (status != KVS_OK) {
+        if (error != NULL) error->status = (kvs_status)status_of_program;
+        return (kvs_status)status_of_program;
+    }
+    return kvs_fail(error, (kvs_status)status_of_program, operands->texts[0], NULL,
+                    "ended with status %d; the report holds what it launched before", status_of_program);
+}
+
 static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *error) {
     const settings *s = config;
     chosen list = {.kernels = {NULL}};
     kvs_profile_request request;
     kvs_profile profile = {0};
+    KVS_TRY(check_operands(s, operands, error));
     KVS_TRY(make_request(s, operands, &list, &request, error));
     KVS_TRY(check_outputs(s, error));
     if (s->predict_only && s->measured != NULL)
         return kvs_fail(error, KVS_USAGE, "--measured", s->measured, "does not go together with --predict-only");
     kvs_interrupt_catch();
-    kvs_status status = s->measured != NULL ? compare(s, &request, &profile, error)
-                                            : kvs_profile_run(&request, !s->predict_only, &profile, error);
-    if (status == KVS_OK) status = show(s, &profile, error);
+    kvs_status status = KVS_OK;
+    if (s->measured != NULL)
+        status = compare(s, &request, &profile, error);
+    else if (!s->exec || s->kernels != NULL)
+        status = kvs_profile_run(&request, !s->predict_only, &profile, error);
+    if (status == KVS_OK) status = s->exec ? profile_program(s, operands, &profile, error) : show(s, &profile, error);
     kvs_profile_clear(&profile);
     return status;
 }
 
 const kvs_command kvs_command_profile = {
     .name = "profile",
-    .arguments = "[TRACE] [--kernels K,K] [--layouts L,L] [--predict-only] [-o FILE]",
+    .arguments = "[TRACE | --exec -- PROGRAM ARGS] [--kernels K,K] [--layouts L,L] [--predict-only] [-o FILE]",
     .summary = "how kernels use a GPU's memory: the transaction model's prediction beside the hardware's counters",
     .details =
         "Each kernel runs with each layout on pages of the trace, or on generated ones: on the host, where every\n"
         "access is recorded (predicted), and on the GPU, where CUPTI reads the counters (measured). Exit status 1:\n"
         "requests or sectors differ, or DRAM bytes by more than 5 %. Without a GPU: --predict-only, or --measured.\n"
-        "analysis/PROFILE.md explains every metric and the files.\n\n"
+        "analysis/PROFILE.md explains every metric and the files.\n"
+        "--exec counts the kernels of any CUDA program instead, a PyTorch or Triton one say, or beside ours where\n"
+        "--kernels is given; its exit status is the program's where that is not 0.\n\n"
         "  kvscope profile --predict-only\n"
         "  kvscope profile trace.h5 --kernels quantize_pack_k,dequantize_k --layouts kitty,fragment --predict-only\n"
         "  kvscope profile --pages 8 -o profile.h5\n"
         "  kvscope profile --pages 4096 --sample-blocks 64 --kernels quantize_pack_v --layouts kitty\n"
+        "  kvscope profile --exec --launches 8 -o torch.json -- python3 attention.py\n"
         "  kvscope profile --measured tests/golden/profile-h200.json\n",
     .options = options,
     .config_bytes = sizeof(settings),
     .min_operands = 0,
-    .max_operands = 1,
+    .max_operands = -1,
     .run = run,
 };

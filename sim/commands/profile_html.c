@@ -62,7 +62,11 @@ static void put_head(const kvs_profile *p, FILE *html) {
     fputs(style, html);
     fputs("</style>\n</head>\n<body>\n<h1>How the kernels use memory</h1>\n<p class=\"about\">", html);
     kvs_html_text(html, p->input);
-    fprintf(html,
+    if (p->sequences == 0)
+        fputs(": kernels of another program, of one launch.<br>\n", html);
+    else
+        fprintf(
+            html,
             ": %d sequences of %d sink tokens and %d pages of %d tokens; %d KV heads, %d query heads, head_dim %d.<br>"
             "Keys of %d bits, %d of %d channels of %d; values of %d; the last %d in full precision.<br>\n",
             p->sequences, p->sink_tokens, p->pages, p->page_tokens, p->kv_heads, p->query_heads, p->head_dim, p->bits,
@@ -127,9 +131,10 @@ static void put_counts_table(const kvs_profile *p, FILE *html) {
     for (int i = 0; i < p->launches_count; i++) {
         const kvs_profile_launch *l = &p->launches[i];
         if (l->refused != NULL) continue;
-        put_counts(html, l, l->recorded_blocks < l->blocks ? "sampled" : "predicted", l->predicted,
-                   l->compulsory_written_bytes);
-        if (p->device != NULL)
+        if (isfinite(l->predicted[KVS_COUNTER_LOAD_REQUESTS])) /* not those of another program */
+            put_counts(html, l, l->recorded_blocks < l->blocks ? "sampled" : "predicted", l->predicted,
+                       l->compulsory_written_bytes);
+        if (isfinite(l->measured[KVS_COUNTER_LOAD_REQUESTS]))
             put_counts(html, l, "measured", l->measured,
                        l->measured[KVS_COUNTER_DRAM_WRITE_BYTES] + l->measured[KVS_COUNTER_DRAM_WRITE_BACK_BYTES]);
     }

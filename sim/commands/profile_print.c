@@ -24,11 +24,19 @@ static int is_measured(const kvs_profile *profile) {
     return profile->device != NULL;
 }
 
-static void print_head(const kvs_profile *p) {
+static void print_shape(const kvs_profile *p) {
+    if (p->sequences == 0) {
+        printf("kernels of another program, of one launch: %s\n", p->input);
+        return;
+    }
     printf("%s: %d sequences of %d sink tokens and %d pages of %d tokens; %d KV heads, %d query heads, head_dim %d\n",
            p->input, p->sequences, p->sink_tokens, p->pages, p->page_tokens, p->kv_heads, p->query_heads, p->head_dim);
     printf("keys of %d bits, %d of %d channels of %d; values of %d; window %d\n", p->bits, p->boost_channels,
            p->head_dim, p->boost_bits, p->value_bits, p->window_tokens);
+}
+
+static void print_head(const kvs_profile *p) {
+    print_shape(p);
     if (is_measured(p))
         printf("measured on %s (%s) with %s in %d passes; %s cache, L2 fetch granularity %d bytes\n", p->device,
                p->chip != NULL ? p->chip : "?", p->counters != NULL ? p->counters : "?", p->passes,
@@ -64,9 +72,10 @@ static void print_counts(const kvs_profile_launch *l, const char *whose, const d
 static void print_launch(const kvs_profile *p, int launch) {
     const kvs_profile_launch *l = &p->launches[launch];
     if (l->refused != NULL) return;
-    print_counts(l, l->recorded_blocks < l->blocks ? "sampled" : "predicted", l->predicted,
-                 l->compulsory_written_bytes);
-    if (is_measured(p))
+    if (isfinite(l->predicted[KVS_COUNTER_LOAD_REQUESTS])) /* not those of another program */
+        print_counts(l, l->recorded_blocks < l->blocks ? "sampled" : "predicted", l->predicted,
+                     l->compulsory_written_bytes);
+    if (isfinite(l->measured[KVS_COUNTER_LOAD_REQUESTS]))
         print_counts(l, "measured", l->measured,
                      l->measured[KVS_COUNTER_DRAM_WRITE_BYTES] + l->measured[KVS_COUNTER_DRAM_WRITE_BACK_BYTES]);
 }

@@ -95,7 +95,7 @@ fi
 if command -v gnuplot >/dev/null; then
     # A kernel's name cannot hurt the page; nothing in it is fetched from elsewhere; names inside pictures do not clash.
     passes 'a page' "$KVSCOPE" profile $small --predict-only --quiet --html "$T/page.html"
-    grep -q '<svg' "$T/page.html" && grep -q 'decode_attention.cu:' "$T/page.html" && grep -q '</html>' "$T/page.html"
+    grep -q '<svg' "$T/page.html" && grep -q 'kernels/cuda/attention[a-z_]*.cuh:' "$T/page.html" && grep -q '</html>' "$T/page.html"
     report $? 'the page has a picture, source lines, and an end'
     ! grep -Eiq '<(script|link|img|iframe|object)|src=|@import|url\((["'"'"']?)[a-z]+:|href=.[^#]' "$T/page.html"
     report $? 'nothing in the page refers to anything outside of it'
@@ -150,5 +150,52 @@ fails 2 'the trace has 5 pages of 128 tokens' 'more pages than the trace has' "$
 fails 2 'does not go together' 'two contradicting options' "$KVSCOPE" profile --predict-only --measured "$T/p.json"
 fails 3 'cannot be opened|No such file|not' 'a missing trace' "$KVSCOPE" profile "$T/none.h5" --predict-only
 fails 3 'p.csv' 'a folder that is not there' "$KVSCOPE" profile --predict-only -o "$T/none/p.csv"
+
+# Another program's kernels: a program and a CUPTI of the tests' own (tests/fake), where CUPTI's headers are.
+fake=${B:-build}/tests/fake
+if [ -x "$fake/program" ]; then
+    KVSCOPE_CUPTI=$(cd "$fake" && pwd)/libcupti.so
+    KVSCOPE_CUDA_DRIVER=$KVSCOPE_CUPTI
+    export KVSCOPE_CUPTI KVSCOPE_CUDA_DRIVER
+    passes '--exec counts the kernels of another program' "$KVSCOPE" profile --exec -o "$T/exec.json" -- \
+        "$fake/program" cuda launch beta 7 launch gamma 2 graph 1
+    grep -Eq '^gamma .* measured' "$T/.out" && ! grep -q ' predicted ' "$T/.out" &&
+        grep -q '^note: beta: 4 of 7 launches were counted' "$T/.out" &&
+        grep -q '^note: 1 launches of CUDA graphs were not counted' "$T/.out"
+    report $? 'with notes of what was left out'
+    passes 'all launches' "$KVSCOPE" profile --exec --launches 0 -o "$T/exec.h5" -- "$fake/program" cuda launch beta 7
+    ! grep -q 'beta: ' "$T/.out" && grep -q ': 7 launches, of which 7 were counted' "$T/.out"
+    report $? 'where they are asked for'
+    passes 'beside our kernels' "$KVSCOPE" profile --exec --predict-only $small -o "$T/both.json" -- \
+        "$fake/program" cuda launch beta 1
+    grep -Eq '^copy .* predicted' "$T/.out" && grep -Eq '^beta .* measured' "$T/.out"
+    report $? 'in one report'
+    fails 7 'program: ended with status 7' 'a program that fails' "$KVSCOPE" profile --exec -- \
+        "$fake/program" cuda launch beta 2 exit 7
+    grep -Eq '^beta .* measured' "$T/.out"
+    report $? 'is reported all the same'
+    fails 134 'ended with status 134' 'a program that a signal ends' "$KVSCOPE" profile --exec --launches 0 --quiet -- \
+        "$fake/program" cuda launch beta 300 crash
+    passes 'a program that forks' "$KVSCOPE" profile --exec -- "$fake/program" cuda launch beta 2 fork
+    fails 3 'launched no kernel' 'a program without kernels' "$KVSCOPE" profile --exec -- "$fake/program" cuda
+    fails 9 'launched no kernel' 'and with a status of its own' "$KVSCOPE" profile --exec -- "$fake/program" cuda exit 9
+    fails 3 'used no CUDA' 'a program without CUDA' "$KVSCOPE" profile --exec -- true
+    fails 4 'NVreg_RestrictProfilingToAdminUsers' 'without permission' env FAKE_CUPTI_FAIL=cuptiRangeProfilerEnable=35 \
+        "$KVSCOPE" profile --exec -- "$fake/program" cuda launch beta 2
+    if command -v gnuplot >/dev/null; then
+        passes 'a page of another program' "$KVSCOPE" profile --exec --quiet --html "$T/exec.html" -- \
+            "$fake/program" cuda launch beta 2
+        grep -q 'kernels of another program' "$T/exec.html"
+        report $? 'says so'
+        passes 'plots of another program' "$KVSCOPE" plot "$T/exec.h5" --kind all -o "$T/exec"
+    else
+        skip 'a page of another program' 'needs gnuplot'
+    fi
+else
+    skip '--exec counts the kernels of another program' 'needs the headers of CUPTI'
+fi
+fails 2 'cannot be started' 'a program that is not there' "$KVSCOPE" profile --exec -- "$T/none"
+fails 2 'names no program' '--exec without a program' "$KVSCOPE" profile --exec
+fails 2 'unexpected' 'two traces' "$KVSCOPE" profile a.h5 b.h5 --predict-only
 
 finish
