@@ -41,7 +41,8 @@ static void fill_counters(const kvs_transactions *t, kvs_profile_launch *launch)
             scale * (double)*(const uint64_t *)(const void *)((const char *)&sum + predictions[i].field);
     }
     kvs_footprint footprint = kvs_transactions_footprint(t, NULL);
-    launch->predicted[KVS_COUNTER_DRAM_READ_BYTES] = scale * KVS_SECTOR_BYTES * (double)footprint.read_sectors;
+    launch->predicted[KVS_COUNTER_DRAM_READ_BYTES] =
+        scale * KVS_SECTOR_BYTES * (double)(footprint.read_sectors - footprint.own_sectors);
     launch->compulsory_written_bytes = scale * KVS_SECTOR_BYTES * (double)footprint.written_sectors;
 }
 

@@ -15,7 +15,8 @@ extern "C" {
  * those of lines are not. Predicted:
  *   load_*, store_*, copy_*     requests, sectors and useful bytes (analysis/transactions.h)
  *   l2_read_, l2_write_sectors  sectors of loads and copies, and of stores, with nothing found in L1
- *   dram_read_bytes             32 bytes for each distinct sector that is read; compulsory_written_bytes likewise
+ *   dram_read_bytes             32 bytes for each distinct sector that is read, but for those that the kernel wrote
+ *                               whole itself, which it finds in L2; compulsory_written_bytes: each that is written
  *   shared_*_conflicts          of shared loads with ldmatrix, and of shared stores
  *   local_*, bulk_copy_bytes    0: the kernels have none in their source
  * Fails with KVS_DEVICE when the kernel breaks a rule of the SIMT runtime, with KVS_INPUT when memory is short. */

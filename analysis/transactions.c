@@ -170,6 +170,7 @@ kvs_footprint kvs_transactions_footprint(const kvs_transactions *t, const char *
             sum.read_sectors += s->read != 0;
             sum.written_sectors += s->written != 0;
             sum.partial_sectors += s->written != 0 && s->written != UINT32_MAX;
+            sum.own_sectors += s->read != 0 && s->written == UINT32_MAX;
             sum.read_bytes += (uint64_t)__builtin_popcount(s->read);
             sum.written_bytes += (uint64_t)__builtin_popcount(s->written);
         }

@@ -58,6 +58,7 @@ typedef struct kvs_transaction_row {
 typedef struct kvs_footprint {
     uint64_t read_sectors, written_sectors; /* a sector may be both */
     uint64_t partial_sectors;               /* written, but not all 32 bytes: DRAM may have to be read for them */
+    uint64_t own_sectors;                   /* read, and written whole by the kernel: its own results */
     uint64_t read_bytes, written_bytes;     /* distinct bytes */
 } kvs_footprint;
 

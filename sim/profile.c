@@ -171,3 +171,48 @@ kvs_status kvs_profile_run(const kvs_profile_request *request, int measured, kvs
     kvs_workload_input_clear(&r.input);
     return status;
 }
+
+/* --- against an earlier profile ------------------------------------------------------------------------------------
+ */
+
+/* The same work: the file says all of it. A trace is read from where it was, or from where the user says it is now. */
+static kvs_status request_again(const kvs_profile *from, const char *path, kvs_profile_request *request,
+                                kvs_error *error) {
+    kvs_workload_input *in = &request->input;
+    char digest[65];
+    if (request->trace == NULL && from->sha256 != NULL) request->trace = from->input;
+    if (from->sha256 != NULL) {
+        KVS_TRY(kvs_file_sha256(request->trace, digest, error));
+        if (strcmp(digest, from->sha256) != 0)
+            return kvs_fail(error, KVS_INPUT, request->trace, NULL, "is not the trace that %s was measured with", path);
+    }
+    in->shape = (kvs_page_shape){.head_dim = from->head_dim,
+                                 .page_tokens = from->page_tokens,
+                                 .kv_heads = from->kv_heads,
+                                 .bits = from->bits,
+                                 .boost_bits = from->boost_bits,
+                                 .value_bits = from->value_bits};
+    request->boost = (double)from->boost_channels / from->head_dim;
+    if (request->sample_blocks == 0) request->sample_blocks = from->sample_blocks;
+    in->query_heads = from->query_heads;
+    in->sequences = from->sequences;
+    in->pages = from->pages;
+    in->sink_tokens = from->sink_tokens;
+    in->window_tokens = from->window_tokens;
+    in->splits = from->splits;
+    in->multiprocessors = from->multiprocessors;
+    in->seed = (uint64_t)from->seed;
+    return KVS_OK;
+}
+
+kvs_status kvs_profile_compare(const kvs_profile_request *request, const kvs_profile *from, const char *path,
+                               kvs_profile *profile, kvs_error *error) {
+    kvs_profile_request again = *request;
+    *profile = (kvs_profile){0};
+    if (from->device == NULL)
+        return kvs_fail(error, KVS_INPUT, path, NULL, "holds no measurement, only what was predicted");
+    KVS_TRY(request_again(from, path, &again, error));
+    KVS_TRY(kvs_profile_run(&again, 0, profile, error));
+    KVS_TRY(kvs_profile_take_measured(profile, from, path, error));
+    return kvs_profile_evaluate(profile, error);
+}

@@ -34,4 +34,11 @@ KVS_MUST_CHECK kvs_status kvs_profile_load(const kvs_profile_request *request, k
 KVS_MUST_CHECK kvs_status kvs_profile_run(const kvs_profile_request *request, int measured, kvs_profile *profile,
                                           kvs_error *error);
 
+/* Predicts the work that an earlier profile, read from `path`, measured, and holds it against what that one measured.
+ * Kernels, layouts and, unless 0, sample_blocks are the request's; the rest is the file's (a trace is read from where
+ * it was, or from request->trace). Fails as kvs_profile_run and kvs_profile_take_measured do, and with KVS_INPUT when
+ * the file holds no measurement or the trace is another. */
+KVS_MUST_CHECK kvs_status kvs_profile_compare(const kvs_profile_request *request, const kvs_profile *from,
+                                              const char *path, kvs_profile *profile, kvs_error *error);
+
 #endif

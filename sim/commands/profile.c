@@ -161,47 +161,10 @@ static kvs_status read_profile(const char *path, kvs_profile *profile, kvs_error
     return kvs_profile_read_h5(path, profile, error);
 }
 
-/* The same work: the file says all of it. A trace is read from where it was, or from where the user says it is now. */
-static kvs_status request_again(const settings *s, const kvs_profile *from, kvs_profile_request *request,
-                                kvs_error *error) {
-    kvs_workload_input *in = &request->input;
-    char digest[65];
-    if (request->trace == NULL && from->sha256 != NULL) request->trace = from->input;
-    if (from->sha256 != NULL) {
-        KVS_TRY(kvs_file_sha256(request->trace, digest, error));
-        if (strcmp(digest, from->sha256) != 0)
-            return kvs_fail(error, KVS_INPUT, request->trace, NULL, "is not the trace that %s was measured with",
-                            s->measured);
-    }
-    in->shape = (kvs_page_shape){.head_dim = from->head_dim,
-                                 .page_tokens = from->page_tokens,
-                                 .kv_heads = from->kv_heads,
-                                 .bits = from->bits,
-                                 .boost_bits = from->boost_bits,
-                                 .value_bits = from->value_bits};
-    request->boost = (double)from->boost_channels / from->head_dim;
-    request->sample_blocks = s->sample_blocks > 0 ? s->sample_blocks : from->sample_blocks;
-    in->query_heads = from->query_heads;
-    in->sequences = from->sequences;
-    in->pages = from->pages;
-    in->sink_tokens = from->sink_tokens;
-    in->window_tokens = from->window_tokens;
-    in->splits = from->splits;
-    in->multiprocessors = from->multiprocessors;
-    in->seed = (uint64_t)from->seed;
-    return KVS_OK;
-}
-
 static kvs_status compare(const settings *s, kvs_profile_request *request, kvs_profile *profile, kvs_error *error) {
     kvs_profile from;
     KVS_TRY(read_profile(s->measured, &from, error));
-    kvs_status status = KVS_OK;
-    if (from.device == NULL)
-        status = kvs_fail(error, KVS_INPUT, s->measured, NULL, "holds no measurement, only what was predicted");
-    if (status == KVS_OK) status = request_again(s, &from, request, error);
-    if (status == KVS_OK) status = kvs_profile_run(request, 0, profile, error);
-    if (status == KVS_OK) status = kvs_profile_take_measured(profile, &from, s->measured, error);
-    if (status == KVS_OK) status = kvs_profile_evaluate(profile, error);
+    kvs_status status = kvs_profile_compare(request, &from, s->measured, profile, error);
     kvs_profile_clear(&from);
     return status;
 }
