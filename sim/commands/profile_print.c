@@ -58,7 +58,7 @@ static void print_access(const double *c, kvs_counter requests, kvs_counter sect
 }
 
 static void print_counts(const kvs_profile_launch *l, const char *whose, const double *c, double written) {
-    printf("%-21s %-16s %-9s |", l->kernel, layout_of(l), whose);
+    printf("%-21.60s %-16s %-9s |", l->kernel, layout_of(l), whose);
     print_access(c, KVS_COUNTER_LOAD_REQUESTS, KVS_COUNTER_LOAD_SECTORS, KVS_COUNTER_LOAD_USEFUL_BYTES);
     print_access(c, KVS_COUNTER_COPY_REQUESTS, KVS_COUNTER_COPY_SECTORS, KVS_COUNTER_COPY_USEFUL_BYTES);
     print_access(c, KVS_COUNTER_STORE_REQUESTS, KVS_COUNTER_STORE_SECTORS, KVS_COUNTER_STORE_USEFUL_BYTES);
@@ -132,7 +132,7 @@ static void print_rates(const kvs_profile *p) {
         int holding, all;
         if (l->refused != NULL) continue;
         count_verdicts(p, i, &holding, &all);
-        printf("%-21s %-16s", l->kernel, layout_of(l));
+        printf("%-21.60s %-16s", l->kernel, layout_of(l));
         cell(10, 1, 1e6 * l->seconds);
         cell(9, 0, measured_of(p, i, "bandwidth") / 1e9);
         cell(8, 2, measured_of(p, i, "fraction_of_copy"));
@@ -153,7 +153,7 @@ static void print_differences(const kvs_profile *p) {
         if (rows++ == 0)
             printf("\n%-21s %-16s %-26s %14s | %14s | %13s  %s\n", "kernel", "layout", "metric", "predicted",
                    "measured", "difference", "rule");
-        printf("%-21s %-16s %-26s %14.6g | %14.6g | %+13.6g  %s%s%s\n", l->kernel, layout_of(l), m->metric,
+        printf("%-21.60s %-16s %-26s %14.6g | %14.6g | %+13.6g  %s%s%s\n", l->kernel, layout_of(l), m->metric,
                m->predicted, m->measured, m->difference, m->rule != NULL ? m->rule : "", m->verdict != NULL ? ": " : "",
                m->verdict != NULL ? m->verdict : "");
     }
