@@ -19,15 +19,6 @@ static size_t round_up(size_t bytes) {
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-static int64_t most_blocks(const kvs_pass *pass, const kvs_device_store *stores, int64_t tokens) {
-    int64_t blocks = 0;
-    for (int i = 0; i < 2 * pass->schemes_count; i++) {
-        int64_t own = kvs_device_store_blocks(&stores[i], tokens);
-        blocks = own > blocks ? own : blocks;
-    }
-    return blocks;
-}
-
 static int wants_places(const kvs_device_store *store) {
     return !store->full && !store->values && store->metric == KVS_METRIC_RANDOM;
 }
@@ -37,11 +28,10 @@ static void size_stores(const kvs_pass *pass, const kvs_device_store *stores, in
         size_t blocks = (size_t)kvs_device_store_blocks(&stores[i], tokens);
         for (int t = 0; t < 2; t++)
             sizes[KVS_DEVICE_CODES + t] = most(sizes[KVS_DEVICE_CODES + t], blocks * stores[i].format.block_bytes[t]);
+        sizes[KVS_DEVICE_SUMS] += blocks * 2 * sizeof(double);
         if (wants_places(&stores[i]))
             sizes[KVS_DEVICE_PLACES] = most(sizes[KVS_DEVICE_PLACES], blocks * sizeof(kvs_page_place));
     }
-    sizes[KVS_DEVICE_SUMS] =
-        2 * (size_t)pass->schemes_count * (size_t)most_blocks(pass, stores, tokens) * 2 * sizeof(double);
 }
 
 void kvs_device_sizes(const kvs_pass *pass, const kvs_device_store *stores, int64_t tokens, int64_t queries,
@@ -182,6 +172,14 @@ static int64_t stored_tokens(const kvs_pass *pass, const kvs_unit *unit, const k
     return !store->full && end > window->sink_tokens ? end - window->sink_tokens : 0;
 }
 
+/* Blocks of the stores before one, in KVS_DEVICE_SUMS; 2 schemes: of all. */
+static int64_t blocks_before(const kvs_device_state *state, const kvs_unit *unit, int index) {
+    int64_t blocks = 0;
+    for (int i = 0; i < index; i++)
+        blocks += kvs_device_store_blocks(&state->stores[i], stored_tokens(state->pass, unit, &state->stores[i]));
+    return blocks;
+}
+
 kvs_status kvs_device_pack(kvs_device_state *state, const kvs_unit *unit, int index, int64_t *tokens,
                            kvs_error *error) {
     const kvs_device_store *store = &state->stores[index];
@@ -199,7 +197,6 @@ kvs_status kvs_device_pack(kvs_device_state *state, const kvs_unit *unit, int in
 static kvs_status change(kvs_device_state *state, const kvs_unit *unit, int index, int64_t tokens, kvs_error *error) {
     const kvs_device_store *store = &state->stores[index];
     size_t dim = (size_t)state->pass->head_dim, begin = (size_t)store->store->window.sink_tokens * dim;
-    int64_t blocks = most_blocks(state->pass, state->stores, unit->tokens);
     int keys = index % 2 == 0;
     if (tokens == 0) return KVS_OK;
     kvs_change_args args = {
@@ -210,7 +207,7 @@ static kvs_status change(kvs_device_state *state, const kvs_unit *unit, int inde
         .half = (const uint16_t *)state->arrays[keys ? KVS_DEVICE_K_HALF : KVS_DEVICE_V_HALF].at + begin,
         .recorded = (const float *)state->arrays[keys ? KVS_DEVICE_K : KVS_DEVICE_V].at + begin,
         .change = (float *)state->arrays[KVS_DEVICE_CHANGED].at + (size_t)index * (size_t)unit->tokens * dim,
-        .sums = (double *)state->arrays[KVS_DEVICE_SUMS].at + 2 * index * blocks};
+        .sums = (double *)state->arrays[KVS_DEVICE_SUMS].at + 2 * blocks_before(state, unit, index)};
     return kvs_executor_launched(state->executor, state->executor->kernels->replay.change(&args, state->stream),
                                  "replay change", error);
 }
@@ -233,7 +230,7 @@ static kvs_stored_error add_sums(const kvs_device_state *state, const kvs_unit *
     const kvs_device_store *store = &state->stores[index];
     int64_t tokens = stored_tokens(state->pass, unit, store);
     kvs_stored_error e = {.elements = tokens * state->pass->head_dim};
-    sums += 2 * index * most_blocks(state->pass, state->stores, unit->tokens);
+    sums += 2 * blocks_before(state, unit, index);
     for (int64_t b = 0; b < kvs_device_store_blocks(store, tokens); b++) {
         e.error += sums[2 * b];
         e.energy += sums[2 * b + 1];
@@ -362,6 +359,7 @@ kvs_status kvs_device_unit(kvs_device_state *state, const kvs_unit *unit, kvs_un
     size_t sizes[KVS_DEVICE_ARRAYS];
     const void *found[FETCHED];
     kvs_device_sizes(pass, state->stores, unit->tokens, unit->queries, sizes);
+    sizes[KVS_DEVICE_SUMS] = (size_t)blocks_before(state, unit, 2 * pass->schemes_count) * 2 * sizeof(double);
     KVS_TRY(fetch(state, sizes, found, error));
     unpack(state, unit, found, errors);
     /* All schemes share the stream; attention in full precision takes about as long as under one of them. */

@@ -21,7 +21,7 @@ typedef enum kvs_device_array {
     KVS_DEVICE_PLACES, /* [pages] kvs_page_place */
     KVS_DEVICE_CODES,  /* packed pages of the store under way */
     KVS_DEVICE_METADATA,
-    KVS_DEVICE_SUMS,    /* [2 schemes][blocks][2] double */
+    KVS_DEVICE_SUMS,    /* [blocks of all stores, one after the other][2] double */
     KVS_DEVICE_CHANGED, /* [2 schemes][tokens][head_dim]: what storing changed of K and V */
     KVS_DEVICE_LOGITS,  /* [R][N], as the next four */
     KVS_DEVICE_PROBABILITIES,
