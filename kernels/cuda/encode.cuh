@@ -30,17 +30,16 @@ KVS_DEVICE kvs_encoder kvs_encoder_of(kvs_affine_group group, float maximum, flo
     float inverse = group.divisor > 0.0f ? kvs_reciprocal(group.divisor) : 0.0f, offset = -group.minimum * inverse;
     float half = (wide ? 4.0f : 1.25f) + 0.01f * (fabsf(offset) + 2.0f * levels + 2.0f);
     bool fits = half < 16384.0f && kvs_fma(maximum, inverse, offset) < levels + 0.25f;
-    half = fits ? floorf(half) + 1.0f : 0.0f;
+    float rounded = half + 0.5f + 8388608.0f; /* 2^23: a whole number, at least half, in the low bits */
     kvs_encoder encoder;
-    encoder.offset = offset + ((wide ? 256.5f : 128.5f) + half * (1.0f / 65536.0f));
+    encoder.offset = offset + kvs_fma(rounded - 8388608.0f, 1.0f / 65536.0f, wide ? 256.5f : 128.5f);
     encoder.inverse = inverse;
-    encoder.window = fits ? 2 * (uint32_t)half : 65536;
+    encoder.window = fits ? 2 * (kvs_bit_cast<uint32_t>(rounded) & 0x7fffu) : 65536;
     return encoder;
 }
 
-/* Codes of four elements as the bytes of a word. exact() gives the group and its levels. */
-template <class Exact>
-KVS_DEVICE uint32_t kvs_encode(kvs_rounding rounding, kvs_encoder e, bool wide, const float (&x)[4], Exact exact) {
+/* Codes of four elements as the bytes of a word; fractions gets the lower of itself and theirs. wide as above. */
+KVS_DEVICE uint32_t kvs_encode(kvs_encoder e, bool wide, const float (&x)[4], uint32_t &fractions) {
     uint32_t fixed[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) fixed[i] = kvs_bit_cast<uint32_t>(kvs_fma(x[i], e.inverse, e.offset));
@@ -48,11 +47,24 @@ KVS_DEVICE uint32_t kvs_encode(kvs_rounding rounding, kvs_encoder e, bool wide, 
 #pragma unroll
         for (int i = 0; i < 4; i++) fixed[i] *= 2;
     }
-    uint32_t fractions =
-        kvs_pair_min_unsigned(kvs_byte_perm(fixed[0], fixed[1], 0x5410), kvs_byte_perm(fixed[2], fixed[3], 0x5410));
-    uint32_t codes =
-        kvs_byte_perm(kvs_byte_perm(fixed[0], fixed[1], 0x0062), kvs_byte_perm(fixed[2], fixed[3], 0x0062), 0x5410);
-    if ((fractions & 0xffffu) < e.window || fractions >> 16 < e.window) {
+    fractions = kvs_pair_min_unsigned(fractions, kvs_byte_perm(fixed[0], fixed[1], 0x5410));
+    fractions = kvs_pair_min_unsigned(fractions, kvs_byte_perm(fixed[2], fixed[3], 0x5410));
+    return kvs_byte_perm(kvs_byte_perm(fixed[0], fixed[1], 0x0062), kvs_byte_perm(fixed[2], fixed[3], 0x0062), 0x5410);
+}
+
+/* Whether fractions leave a code in doubt; those begin as KVS_NO_FRACTIONS. */
+#define KVS_NO_FRACTIONS 0xffffffffu
+
+KVS_DEVICE bool kvs_doubtful(kvs_encoder e, uint32_t fractions) {
+    return (fractions & 0xffffu) < e.window || fractions >> 16 < e.window;
+}
+
+/* The same by the definition where there is doubt. exact() gives the group and its levels. */
+template <class Exact>
+KVS_DEVICE uint32_t kvs_encode_surely(kvs_rounding rounding, kvs_encoder e, bool wide, const float (&x)[4],
+                                      Exact exact) {
+    uint32_t fractions = KVS_NO_FRACTIONS, codes = kvs_encode(e, wide, x, fractions);
+    if (kvs_doubtful(e, fractions)) {
         kvs_exact of = exact();
         codes = 0;
 #pragma unroll
@@ -74,7 +86,8 @@ KVS_DEVICE float kvs_element(kvs_u32x4 v, int c) {
 KVS_DEVICE uint8_t *kvs_head_page(const kvs_format &format, uint8_t *tensor, const int32_t *blocks, int64_t page,
                                   int which) {
     uint32_t heads = (uint32_t)format.shape.kv_heads;
-    int64_t block = (uint32_t)page / heads;
+    bool is_power = (heads & (heads - 1)) == 0;
+    int64_t block = is_power ? (uint32_t)page >> kvs_popcount(heads - 1) : (uint32_t)page / heads;
     int head = (int)((uint32_t)page - (uint32_t)block * heads);
     if (blocks != nullptr) block = kvs_ld_global_nc(blocks + block);
     return tensor + block * format.block_bytes[which] + (int64_t)head * format.head_bytes[which];

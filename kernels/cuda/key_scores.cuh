@@ -16,6 +16,7 @@ struct kvs_keys {
     int live;   /* tokens of a lane */
     int mine;   /* this lane's first token at its 8 channels, in bytes */
     int stride; /* to its next token */
+    int block;  /* of codes (pack_k.cuh): from the words of 32 tokens to those of the next */
 };
 
 KVS_HD int kvs_key_pitch(int head_dim) {
@@ -34,6 +35,7 @@ KVS_DEVICE kvs_keys kvs_keys_in(unsigned char *bytes, int head_dim, int live) {
     keys.live = live;
     keys.mine = kvs_key_cell(keys, (int)threadIdx.x % KVS_RESIDUES, (int)threadIdx.x / 8);
     keys.stride = KVS_RESIDUES * keys.pitch;
+    keys.block = 4 * keys.stride;
     return keys;
 }
 
@@ -160,25 +162,40 @@ KVS_DEVICE int kvs_ordered(float score) {
     return bits < 0 ? bits ^ 0x7fffffff : bits;
 }
 
-/* How many of channels [first, end) have a score above this. */
-KVS_DEVICE int kvs_count_above(const int *scores, int first, int end, int score) {
-    int count = 0;
-#pragma unroll 4
-    for (int e = first; e < end; e += 4) {
-        kvs_u32x4 four = kvs_ld_shared((const kvs_u32x4 *)(scores + e));
-        count += (int)four.x > score;
-        count += (int)four.y > score;
-        count += (int)four.z > score;
-        count += (int)four.w > score;
-    }
-    return count;
+/* The warp's scores in descending order, by a bitonic sort. */
+KVS_DEVICE int kvs_sort_warp(int score) {
+    int lane = (int)threadIdx.x % 32;
+#pragma unroll
+    for (int size = 2; size <= 32; size *= 2)
+#pragma unroll
+        for (int half = size / 2; half > 0; half /= 2) {
+            int other = kvs_shfl_xor(score, half);
+            bool larger = ((lane & half) == 0) == ((lane & size) == 0);
+            score = larger ? (other > score ? other : score) : (other < score ? other : score);
+        }
+    return score;
 }
 
-/* How many channels come before this thread's: a higher score, or the same and a lower channel. */
-KVS_DEVICE int kvs_rank_of(const int *scores, int head_dim, int score) {
-    int channel = (int)threadIdx.x, own = channel / 32 * 32, rank = 0;
-    for (int e = own; e < own + 32; e++) rank += kvs_ld_shared(scores + e) > (e < channel ? score - 1 : score);
-    return rank + kvs_count_above(scores, 0, own, score - 1) + kvs_count_above(scores, own + 32, head_dim, score);
+/* How many of 32 descending scores are above this. */
+KVS_DEVICE int kvs_count_above(const int *sorted, int score) {
+    int count = 0;
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2)
+        if (kvs_ld_shared(sorted + count + step - 1) > score) count += step;
+    return count + (kvs_ld_shared(sorted + count) > score);
+}
+
+/* How many channels come before this thread's: a higher score, or the same and a lower channel. sorted [head_dim] is
+ * shared memory; every thread of the block calls it. */
+KVS_DEVICE int kvs_rank_of(int *sorted, int head_dim, int score) {
+    int lane = (int)threadIdx.x % 32, own = (int)threadIdx.x / 32, in_order = kvs_sort_warp(score), rank = 0;
+    kvs_st_shared(sorted + threadIdx.x, in_order);
+    if (kvs_any(kvs_shfl_down(in_order, 1) == in_order && lane < 31)) /* ties in the warp */
+        for (int e = 0; e < 31; e++) rank += kvs_shfl(score, e) == score && e < lane;
+    kvs_syncthreads();
+    for (int warp = 0; warp < head_dim / 32; warp++)
+        rank += kvs_count_above(sorted + 32 * warp, warp < own ? score - 1 : score);
+    return rank;
 }
 
 #endif

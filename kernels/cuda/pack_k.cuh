@@ -16,8 +16,8 @@ KVS_DEVICE void kvs_put_codes(const kvs_keys &keys, int first, const uint32_t (&
     kvs_st_shared((kvs_u32x4 *)(at + keys.stride), odd);
 }
 
-/* The word of block 0; the next block's lies 4 * stride on. */
-KVS_DEVICE const unsigned char *kvs_code_word(const kvs_keys &keys, int residue, int channel) {
+/* The word of block 0. */
+KVS_DEVICE unsigned char *kvs_code_word(const kvs_keys &keys, int residue, int channel) {
     return keys.bytes + kvs_key_cell(keys, residue, channel / 8) + channel % 2 * keys.stride + channel % 8 / 2 * 4;
 }
 
@@ -26,7 +26,7 @@ KVS_DEVICE const unsigned char *kvs_code_word(const kvs_keys &keys, int residue,
 
 /* What a lane of the matrix instruction takes of 16 rows: channels 2q, 2q + 1, 2q + 8, 2q + 9. */
 struct kvs_rows_of_lane {
-    const unsigned char *word[4];
+    unsigned char *word[4];
 };
 
 /* The width / 2 words of a block (kernels/layouts/fragment.c). */
@@ -48,14 +48,14 @@ KVS_DEVICE void kvs_fragment_words(const kvs_rows_of_lane &rows, int offset, int
 /* Words of `each` a block; four together where the step's words are a multiple of four. */
 template <int each>
 KVS_DEVICE void kvs_emit_step(const kvs_keys &keys, const kvs_rows_of_lane &rows, uint8_t *at, int lane) {
-    int blocks = keys.live / 4, stride = 4 * keys.stride;
+    int blocks = keys.live / 4;
     uint32_t words[4];
     if (blocks * each % 4 == 0) {
         for (int b = 0; b < blocks; b += 4 / each) {
             uint32_t four[4];
 #pragma unroll
             for (int i = 0; i < 4 / each; i++) {
-                kvs_fragment_words(rows, (b + i) * stride, 2 * each, words);
+                kvs_fragment_words(rows, (b + i) * keys.block, 2 * each, words);
 #pragma unroll
                 for (int j = 0; j < each; j++) four[i * each + j] = words[j];
             }
@@ -65,7 +65,7 @@ KVS_DEVICE void kvs_emit_step(const kvs_keys &keys, const kvs_rows_of_lane &rows
         return;
     }
     for (int b = 0; b < blocks; b++) {
-        kvs_fragment_words(rows, b * stride, 2 * each, words);
+        kvs_fragment_words(rows, b * keys.block, 2 * each, words);
 #pragma unroll
         for (int j = 0; j < each; j++)
             kvs_st_global((uint32_t *)(at + kvs_fragment_word((uint32_t)(blocks * each), (uint32_t)lane,
@@ -112,8 +112,7 @@ KVS_DEVICE void kvs_row_words(const kvs_keys &keys, int channel, int block, int 
     uint32_t mask = ((1u << width) - 1u) * 0x01010101u, x[8];
 #pragma unroll
     for (int r = 0; r < KVS_RESIDUES; r++)
-        x[r] = kvs_ld_shared((const uint32_t *)(kvs_code_word(keys, r, channel) + block * 4 * keys.stride)) >> shift &
-               mask;
+        x[r] = kvs_ld_shared((const uint32_t *)(kvs_code_word(keys, r, channel) + block * keys.block)) >> shift & mask;
     uint32_t four[4];
     if (width == 2) {
         uint32_t low = x[0] | x[1] << 2 | x[2] << 4 | x[3] << 6, high = x[4] | x[5] << 2 | x[6] << 4 | x[7] << 6;

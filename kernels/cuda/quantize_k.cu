@@ -33,12 +33,13 @@ KVS_DEVICE channels_of_block channels_behind(unsigned char *at, int head_dim) {
     return s;
 }
 
-KVS_DEVICE void fetch_page(const kvs_keys &keys, const uint16_t *source, int tokens) {
-    int chunks = keys.head_dim / 8;
-    for (int i = (int)threadIdx.x; i < tokens * chunks; i += keys.head_dim) {
-        int token = i / chunks, chunk = i - token * chunks;
-        kvs_cp_async16(keys.bytes + kvs_key_cell(keys, token, chunk), source + (int64_t)i * 8);
-    }
+/* The block's threads are those of eight rows. */
+KVS_DEVICE void fetch_page(const kvs_keys &keys, const uint16_t *source) {
+    int chunks = keys.head_dim / 8, token = (int)threadIdx.x / chunks, chunk = (int)threadIdx.x - token * chunks;
+    unsigned char *to = keys.bytes + kvs_key_cell(keys, token, chunk);
+    const uint16_t *from = source + 8 * threadIdx.x;
+#pragma unroll 16
+    for (int k = 0; k < keys.live; k++) kvs_cp_async16(to + k * keys.stride, from + k * KVS_RESIDUES * keys.head_dim);
     kvs_cp_async_commit();
     kvs_cp_async_wait<0>();
 }
@@ -94,9 +95,8 @@ KVS_DEVICE kvs_channel_place choose(const kvs_quantize_args &args, const kvs_key
         return all;
     }
     float score = score_of<count>(args, keys, (float *)s.scores);
-    kvs_st_shared(s.scores + channel, kvs_ordered(score));
-    kvs_syncthreads();
-    return place_of(args.format, s.counts, kvs_rank_of(s.scores, keys.head_dim, kvs_ordered(score)));
+    int rank = kvs_rank_of(s.scores, keys.head_dim, kvs_ordered(score));
+    return place_of(args.format, s.counts, rank);
 }
 
 /* --- scales, zeros, index ------------------------------------------------------------------------------------------
@@ -135,6 +135,11 @@ struct encoders_of_thread {
     uint32_t window; /* the largest */
 };
 
+KVS_DEVICE kvs_encoder encoder_of(const encoders_of_thread &e, int c) {
+    kvs_encoder encoder = {e.offset[c], e.inverse[c], e.window};
+    return encoder;
+}
+
 KVS_DEVICE encoders_of_thread share_encoder(channels_of_block s, kvs_affine_group group, kvs_encoder mine,
                                             float levels) {
     encoders_of_thread all;
@@ -160,29 +165,37 @@ KVS_DEVICE encoders_of_thread share_encoder(channels_of_block s, kvs_affine_grou
     return all;
 }
 
-/* Codes of this thread's tokens first .. first + 3, in place. */
+/* Codes of this thread's tokens first .. first + 3, in place. Where one of the 32 is in doubt, which is rare, all are
+ * looked at again, four by four. */
+template <int live>
 KVS_DEVICE void encode_block(kvs_rounding rounding, bool wide, const kvs_keys &keys, channels_of_block s,
                              const encoders_of_thread &e, int first) {
     kvs_u32x4 x[4];
-    uint32_t codes[8];
+    uint32_t codes[8], fractions = KVS_NO_FRACTIONS;
 #pragma unroll
-    for (int k = 0; k < 4; k++) x[k] = kvs_my_keys(keys, first + k < keys.live ? first + k : keys.live - 1);
+    for (int k = 0; k < 4; k++)
+        x[k] = kvs_my_keys(keys, (live > 0 && live % 4 == 0) || first + k < keys.live ? first + k : keys.live - 1);
 #pragma unroll
     for (int c = 0; c < 8; c++) {
-        float values[4];
+        float values[4] = {kvs_element(x[0], c), kvs_element(x[1], c), kvs_element(x[2], c), kvs_element(x[3], c)};
+        codes[c] = kvs_encode(encoder_of(e, c), wide, values, fractions);
+    }
+    if (kvs_doubtful(encoder_of(e, 0), fractions)) {
 #pragma unroll
-        for (int k = 0; k < 4; k++) values[k] = kvs_element(x[k], c);
-        kvs_encoder encoder = {e.offset[c], e.inverse[c], e.window};
-        codes[c] = kvs_encode(rounding, encoder, wide, values, [&] {
-            kvs_u32x4 of = kvs_ld_shared(s.exact + threadIdx.x / 8 * 8 + c);
-            kvs_exact exact = {{0.0f, 0.0f, kvs_bit_cast<float>(of.y), kvs_bit_cast<float>(of.x)},
-                               kvs_bit_cast<float>(of.z)};
-            return exact;
-        });
+        for (int c = 0; c < 8; c++) {
+            float values[4] = {kvs_element(x[0], c), kvs_element(x[1], c), kvs_element(x[2], c), kvs_element(x[3], c)};
+            codes[c] = kvs_encode_surely(rounding, encoder_of(e, c), wide, values, [&] {
+                kvs_u32x4 of = kvs_ld_shared(s.exact + threadIdx.x / 8 * 8 + c);
+                kvs_exact exact = {{0.0f, 0.0f, kvs_bit_cast<float>(of.y), kvs_bit_cast<float>(of.x)},
+                                   kvs_bit_cast<float>(of.z)};
+                return exact;
+            });
+        }
     }
     kvs_put_codes(keys, first, codes);
 }
 
+template <int live>
 KVS_DEVICE void encode_keys(const kvs_quantize_args &args, const kvs_keys &keys, channels_of_block s,
                             kvs_channel_place at, bool wide, uint8_t *of_row) {
     const kvs_page_shape &shape = args.format.shape;
@@ -194,7 +207,8 @@ KVS_DEVICE void encode_keys(const kvs_quantize_args &args, const kvs_keys &keys,
         store_group(args.format, of_row, group, fitted);
         encoders_of_thread encoders = share_encoder(s, fitted, kvs_encoder_of(fitted, e.maximum, levels, wide), levels);
 #pragma unroll 1
-        for (int k = begin; k < begin + tokens; k += 4) encode_block(args.rule.rounding, wide, keys, s, encoders, k);
+        for (int k = begin; k < begin + tokens; k += 4)
+            encode_block<live>(args.rule.rounding, wide, keys, s, encoders, k);
         kvs_syncwarp(); /* the next group's encoders come to the same place */
     }
 }
@@ -211,7 +225,7 @@ template <int count, int head_dim, int live, bool fragment> KVS_DEVICE void quan
     int tokens = keys.live * KVS_RESIDUES, channel = (int)threadIdx.x;
     bool wide = head_dim == 0 && (format.shape.bits == 8 || format.shape.boost_bits == 8);
     channels_of_block s = channels_behind(keys.bytes + tokens * keys.pitch, keys.head_dim);
-    fetch_page(keys, args.x + (int64_t)blockIdx.x * tokens * keys.head_dim, tokens);
+    fetch_page(keys, args.x + (int64_t)blockIdx.x * tokens * keys.head_dim);
     uint8_t *page = kvs_head_page(format, args.tensors[0], args.blocks, blockIdx.x, 0), *meta_page = page;
     if (format.key_scale.tensor) meta_page = kvs_head_page(format, args.tensors[1], args.blocks, blockIdx.x, 1);
     kvs_syncthreads();
@@ -219,7 +233,7 @@ template <int count, int head_dim, int live, bool fragment> KVS_DEVICE void quan
     if (format.sorted || at.boosted) kvs_st_shared(s.order + at.row, (uint8_t)channel);
     store_index(format, page, at);
     int row = kvs_meta_row(&format, channel, at);
-    encode_keys(args, keys, s, at, wide, meta_page + kvs_field_bit(&format.key_scale, 0, row) / 8);
+    encode_keys<live>(args, keys, s, at, wide, meta_page + kvs_field_bit(&format.key_scale, 0, row) / 8);
     kvs_syncthreads();
     if (fragment)
         kvs_emit_fragment(format, keys, s.order, page);

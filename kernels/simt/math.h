@@ -115,11 +115,24 @@ KVS_DEVICE uint32_t kvs_pair_mul(uint32_t a, uint32_t b) {
     return kvs_pair_of(kvs_pair_low(a) * kvs_pair_low(b), kvs_pair_high(a) * kvs_pair_high(b));
 }
 
-/* The product is exact in binary64, the sum rounds once there; binary32 lies between it and binary16. */
+/* a b + c of binary16 values rounded to odd in binary32: toward zero, and to an odd last place where that is not exact,
+ * so that rounding to binary16 afterwards rounds the exact value once. The product is exact in binary64; `error` is
+ * what the sum there lost (Knuth). */
+KVS_DEVICE float kvs_fma_to_odd(float a, float b, float c) {
+    double product = (double)a * b, sum = product + c;
+    double part = sum - product, error = (product - (sum - part)) + (c - part);
+    float rounded = (float)sum;
+    if (!__builtin_isfinite(rounded) || ((double)rounded == sum && error == 0.0)) return rounded;
+    double rest = sum - rounded; /* exact */
+    if (rest == 0.0) rest = error;
+    uint32_t bits = kvs_float_bits(rounded);
+    if ((rest < 0.0) != (rounded < 0.0f)) bits--; /* it was rounded away from zero */
+    return kvs_bits_float(bits | 1u);
+}
+
 KVS_DEVICE uint32_t kvs_pair_fma(uint32_t a, uint32_t b, uint32_t c) {
-    double low = (double)kvs_pair_low(a) * kvs_pair_low(b) + kvs_pair_low(c);
-    double high = (double)kvs_pair_high(a) * kvs_pair_high(b) + kvs_pair_high(c);
-    return kvs_pair_of((float)low, (float)high);
+    return kvs_pair_of(kvs_fma_to_odd(kvs_pair_low(a), kvs_pair_low(b), kvs_pair_low(c)),
+                       kvs_fma_to_odd(kvs_pair_high(a), kvs_pair_high(b), kvs_pair_high(c)));
 }
 
 KVS_DEVICE float kvs_exp2(float x) {
