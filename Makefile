@@ -97,7 +97,9 @@ $(B)/tests/%.o: tests/%.cu $(B)/flags
 
 $(B)/%.cu.o: %.cu $(B)/flags
 	@mkdir -p $(@D)
-	$(Q)$(NVCC) $(NVFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+	$(Q)before=$$(date +%s); $(NVCC) $(NVFLAGS) -Xptxas -v -MMD -MP -MF $(@:.o=.d) -c -o $@ $< 2>$(@:.o=.report); status=$$?; \
+	    grep -vE '^(ptxas info|    Function|    [0-9]+ bytes|$$)' $(@:.o=.report) >&2; \
+	    echo "seconds $$(($$(date +%s) - before))" >>$(@:.o=.report); exit $$status
 
 $(B)/libkvscope.a: $(OBJECTS)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
@@ -133,7 +135,7 @@ check: ## set up, build and run every test
 	@$(MAKE) --no-print-directory check-built
 
 check-built: all $(TEST_PROGRAMS)
-	@B=$(B) PYTHON=$(PYTHON) CUDA=$(CUDA) tests/run.sh $(TEST_PROGRAMS) $(wildcard tests/cli/test_*.sh tests/tidy/test_*.sh)
+	@B=$(B) PYTHON=$(PYTHON) CUDA=$(CUDA) NVCC="$(NVCC)" tests/run.sh $(TEST_PROGRAMS) $(wildcard tests/cli/test_*.sh tests/tidy/test_*.sh)
 
 check-asan: ## the same under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory check B=$(B)/asan SAN=address,undefined

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Do the benchmarked kernels keep everything in registers? Read from the compiler's report of this build (CUDA=1).
+. tests/cli/lib.sh
+
+# The kernels that `kvscope bench` times in its own shape (head_dim 128, pages of 128, at most 4 bits), as c++filt
+# writes them.
+kernels='quantize_keys_128<true> quantize_keys_128<false> quantize_values<128,true,true> quantize_values<128,false,true>
+dequantize_keys<128,true> dequantize_keys<128,false> dequantize_values<128,true> dequantize_values<128,false> copy'
+
+# One line a kernel and architecture: arch name stack stores loads registers.
+summarize() {
+    cat "$@" | c++filt | awk '
+        /Compiling entry function/ {
+            arch = $NF; gsub(/[^a-z0-9_]/, "", arch)
+            name = $0; sub(/.*Compiling entry function ./, "", name); sub(/^void /, "", name)
+            gsub(/\(anonymous namespace\)::/, "", name); sub(/\(.*/, "", name); gsub(/ |\(int\)|\(bool\)/, "", name)
+        }
+        / bytes stack frame/ { frame = $1; stores = $5; loads = $9 }
+        /Used [0-9]+ registers/ { registers = $5; print arch, name, frame, stores, loads, registers }'
+}
+
+if [ "${CUDA:-0}" != 1 ] || ! ls "$B"/kernels/cuda/*.report >/dev/null 2>&1; then
+    skip 'the benchmarked kernels spill nothing' 'this build has no CUDA kernels (CUDA=0)'
+    finish
+    exit
+fi
+summarize "$B"/kernels/cuda/*.report >"$T/summary"
+for arch in sm_80 sm_90; do
+    for kernel in $kernels; do
+        awk -v arch="$arch" -v kernel="$kernel" '
+            $1 == arch && $2 == kernel { found = 1; print; if ($3 + $4 + $5 > 0) bad = 1 }
+            END { exit !found || bad }' "$T/summary" >"$T/.out" 2>"$T/.err"
+        report $? "$kernel for $arch: no stack frame, no spills"
+    done
+done
+seconds=$(cat "$B"/kernels/cuda/*.report "$B"/kernels/*.report 2>/dev/null | awk '/^seconds/ { sum += $2 } END { print sum + 0 }')
+echo "# compiling the kernels took $seconds s of one core, one file after another"
+[ "$seconds" -le 480 ]
+report $? 'the kernels compile in 4 minutes on two cores'
+finish
