@@ -29,20 +29,6 @@ KVS_HD float kvs_bits_float(uint32_t bits) {
     return x;
 }
 
-#ifdef __CUDA_ARCH__
-/* The device has instructions that round the same. */
-KVS_HD float kvs_half_to_float(uint16_t half) {
-    float x;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
-    return x;
-}
-
-KVS_HD uint16_t kvs_float_to_half(float x) {
-    uint16_t half;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(x));
-    return half;
-}
-#else
 KVS_HD float kvs_half_to_float(uint16_t half) {
     uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
     uint32_t rest = (uint32_t)(half & 0x7fffu) << 13;
@@ -66,7 +52,6 @@ KVS_HD uint16_t kvs_float_to_half(float x) {
     uint32_t half = rest < (113u << 23) ? small : rest >= (143u << 23) ? special : normal;
     return (uint16_t)(sign | half);
 }
-#endif
 
 KVS_HD float kvs_bfloat_to_float(uint16_t bfloat) {
     return kvs_bits_float((uint32_t)bfloat << 16);

@@ -44,6 +44,18 @@ KVS_HD float kvs_affine_levels(int bits) {
     return (float)((1 << bits) - 1);
 }
 
+/* As binary16 holds it. A device has instructions that round the same (nearest even, subnormals kept). */
+KVS_HD float kvs_affine_stored(float x) {
+#ifdef __CUDA_ARCH__
+    uint16_t half;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(x));
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
+    return x;
+#else
+    return kvs_round_to_half(x);
+#endif
+}
+
 KVS_HD kvs_affine_group kvs_affine_fit(kvs_affine_rule rule, float minimum, float maximum, float levels) {
     kvs_affine_group group;
     group.minimum = minimum + 0.0f; /* -0 becomes +0: one bit pattern whatever the order of the minimum */
@@ -54,9 +66,9 @@ KVS_HD kvs_affine_group kvs_affine_fit(kvs_affine_rule rule, float minimum, floa
     group.scale = scale;
     group.zero = group.minimum;
     if (rule.meta == KVS_META_BINARY16) {
-        float stored = kvs_round_to_half(scale);
+        float stored = kvs_affine_stored(scale);
         group.scale = stored < KVS_HALF_MAX ? stored : KVS_HALF_MAX;
-        group.zero = kvs_round_to_half(group.minimum);
+        group.zero = kvs_affine_stored(group.minimum);
     }
     group.divisor = rule.divisor == KVS_DIVIDE_BY_STORED ? group.scale : scale;
     return group;
