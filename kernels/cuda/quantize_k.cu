@@ -218,7 +218,7 @@ KVS_DEVICE void encode_keys(const kvs_quantize_args &args, const kvs_keys &keys,
 
 /* count: the power of two at or above the tokens of a lane. head_dim 0, or tokens of a lane 0: read from the shape.
  * With both given, codes have at most 4 bits. */
-template <int count, int head_dim, int live, bool fragment> KVS_DEVICE void quantize(const kvs_quantize_args &args) {
+template <int count, int head_dim, int live> KVS_DEVICE void quantize(const kvs_quantize_args &args, bool fragment) {
     const kvs_format &format = args.format;
     kvs_keys keys = kvs_keys_in(KVS_SHARED, head_dim > 0 ? head_dim : format.shape.head_dim,
                                 live > 0 ? live : format.shape.page_tokens / KVS_RESIDUES);
@@ -243,31 +243,33 @@ template <int count, int head_dim, int live, bool fragment> KVS_DEVICE void quan
         kvs_emit_scattered(format, keys, page, at);
 }
 
-template <int count, bool fragment> KVS_KERNEL(256, 2) quantize_keys(const kvs_quantize_args args) {
-    quantize<count, 0, 0, fragment>(args);
+template <int count> KVS_KERNEL(256, 2) quantize_keys(const kvs_quantize_args args) {
+    quantize<count, 0, 0>(args, args.format.keys == KVS_KEYS_FRAGMENT);
 }
 
 /* The shape of most models and of the benchmark. */
 template <bool fragment> KVS_KERNEL(128, 6) quantize_keys_128(const kvs_quantize_args args) {
-    quantize<16, 128, 16, fragment>(args);
+    quantize<16, 128, 16>(args, fragment);
 }
 
-template <bool fragment> int launch(const kvs_quantize_args *args, kvs_stream stream) {
+int launch(const kvs_quantize_args *args, kvs_stream stream) {
     const kvs_page_shape &shape = args->format.shape;
     dim3 grid((unsigned)args->pages), block((unsigned)shape.head_dim);
     size_t bytes = (size_t)(shape.page_tokens * kvs_key_pitch(shape.head_dim) + shape.head_dim * BYTES_PER_CHANNEL) +
                    BYTES_OF_COUNTS;
-    if (shape.head_dim == 128 && shape.page_tokens == 128 && shape.bits < 8 && shape.boost_bits < 8)
-        return kvs_launch((quantize_keys_128<fragment>), grid, block, bytes, stream, *args);
-    if (shape.page_tokens <= 32) return kvs_launch((quantize_keys<4, fragment>), grid, block, bytes, stream, *args);
-    if (shape.page_tokens <= 64) return kvs_launch((quantize_keys<8, fragment>), grid, block, bytes, stream, *args);
-    if (shape.page_tokens <= 128) return kvs_launch((quantize_keys<16, fragment>), grid, block, bytes, stream, *args);
-    return kvs_launch((quantize_keys<32, fragment>), grid, block, bytes, stream, *args);
+    if (shape.head_dim == 128 && shape.page_tokens == 128 && shape.bits < 8 && shape.boost_bits < 8) {
+        if (args->format.keys == KVS_KEYS_FRAGMENT)
+            return kvs_launch(quantize_keys_128<true>, grid, block, bytes, stream, *args);
+        return kvs_launch(quantize_keys_128<false>, grid, block, bytes, stream, *args);
+    }
+    if (shape.page_tokens <= 64) return kvs_launch(quantize_keys<8>, grid, block, bytes, stream, *args);
+    if (shape.page_tokens <= 128) return kvs_launch(quantize_keys<16>, grid, block, bytes, stream, *args);
+    return kvs_launch(quantize_keys<32>, grid, block, bytes, stream, *args);
 }
 
 } // namespace
 
 extern "C" int KVS_BACKEND(kvs_quantize_pack_k)(const kvs_quantize_args *args, void *stream) {
     if (args->pages == 0) return 0;
-    return args->format.keys == KVS_KEYS_FRAGMENT ? launch<true>(args, stream) : launch<false>(args, stream);
+    return launch(args, stream);
 }
