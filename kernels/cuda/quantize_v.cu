@@ -56,7 +56,7 @@ KVS_DEVICE kvs_eight_codes encode_token(const kvs_affine_rule &rule, kvs_encoder
 
 /* plain: one group a token, at most 4 bits. */
 template <int head_dim, bool fragment, bool plain>
-KVS_KERNEL(KVS_VALUE_THREADS, 6)
+KVS_KERNEL(KVS_VALUE_THREADS, 8)
 quantize_values(const kvs_quantize_args args) {
     const int lanes = kvs_value_row<head_dim>::lanes, chunks = kvs_value_row<head_dim>::chunks;
     const kvs_format &format = args.format;
