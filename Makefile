@@ -97,9 +97,9 @@ $(B)/tests/%.o: tests/%.cu $(B)/flags
 
 $(B)/%.cu.o: %.cu $(B)/flags
 	@mkdir -p $(@D)
-	$(Q)before=$$(date +%s); $(NVCC) $(NVFLAGS) -Xptxas -v -MMD -MP -MF $(@:.o=.d) -c -o $@ $< 2>$(@:.o=.report); status=$$?; \
+	$(Q)$(NVCC) $(NVFLAGS) -Xptxas -v -MMD -MP -MF $(@:.o=.d) -c -o $@ $< 2>$(@:.o=.report); status=$$?; \
 	    grep -vE '^(ptxas info|    Function|    [0-9]+ bytes|$$)' $(@:.o=.report) >&2; \
-	    echo "seconds $$(($$(date +%s) - before))" >>$(@:.o=.report); exit $$status
+	    times >>$(@:.o=.report); exit $$status
 
 $(B)/libkvscope.a: $(OBJECTS)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^

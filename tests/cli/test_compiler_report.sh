@@ -33,8 +33,11 @@ for arch in sm_80 sm_90; do
         report $? "$kernel for $arch: no stack frame, no spills"
     done
 done
-seconds=$(cat "$B"/kernels/cuda/*.report "$B"/kernels/*.report 2>/dev/null | awk '/^seconds/ { sum += $2 } END { print sum + 0 }')
-echo "# compiling the kernels took $seconds s of one core, one file after another"
-[ "$seconds" -le 480 ]
+# The shell's `times`: lines of user and system time as 1m2.3s.
+seconds=$(cat "$B"/kernels/cuda/*.report | awk '
+    /^[0-9]+m[0-9.]+s [0-9]+m[0-9.]+s$/ { for (i = 1; i <= 2; i++) { split($i, t, "[ms]"); sum += 60 * t[1] + t[2] } }
+    END { printf "%d", sum }')
+echo "# compiling the kernels took $seconds s of one core"
+[ "$seconds" -gt 0 ] && [ "$seconds" -le 480 ]
 report $? 'the kernels compile in 4 minutes on two cores'
 finish
