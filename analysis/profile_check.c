@@ -81,7 +81,7 @@ static const struct cause {
     const char *text;
 } causes[] = {
     {"dram_read_bytes", 1,
-     "above the compulsory bytes, by 8 to 80 KB on an H200, as much for many pages as for few: what a launch reads "
+     "above the compulsory bytes, by 7 to 110 KB on an H200, as much for many pages as for few: what a launch reads "
      "after a flush besides its data (instructions, parameters), and local memory where there is some"},
     {"dram_read_bytes", -1, "below the compulsory bytes: found in L2, as in a warm cache"},
     {"dram_written_bytes", 1,
