@@ -1,7 +1,8 @@
 /* attention.c: the host's part of the attention kernels: how much to split, how much room that takes. */
+#include "kernels/attention.h"
 #include "kernels/kernels.h"
 
-enum { BLOCK_HEADS = 4, BLOCK_WARPS = 4, BLOCKS_PER_MULTIPROCESSOR = 4, MAX_SPLITS = 256 };
+enum { BLOCK_HEADS = 4, BLOCK_WARPS = 4, MAX_SPLITS = 256 };
 
 static int64_t jobs_of(const kvs_attention_args *args) {
     int per_kv = args->query_heads / args->format.shape.kv_heads;
@@ -15,7 +16,9 @@ size_t kvs_attention_workspace(const kvs_attention_args *args) {
 
 /* The blocks should fill the device once (or a whole number of times), and a warp should have at least one page. */
 int kvs_attention_splits(const kvs_attention_args *args, int multiprocessors, int longest_tokens) {
-    int64_t jobs = jobs_of(args), room = (int64_t)multiprocessors * BLOCKS_PER_MULTIPROCESSOR;
+    int rows = args->format.keys == KVS_KEYS_PLANES || args->format.keys == KVS_KEYS_SCATTERED;
+    int64_t residents = KVS_ATTENTION_RESIDENTS(args->format.shape.head_dim, rows);
+    int64_t jobs = jobs_of(args), room = multiprocessors * residents;
     int64_t pages = longest_tokens / args->format.shape.page_tokens;
     if (args->format.keys == KVS_KEYS_FULL)
         pages = (longest_tokens + 15) / 16;

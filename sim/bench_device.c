@@ -8,7 +8,7 @@
 #include "core/progress.h"
 #include "core/random.h"
 
-enum { MAX_SETS = 64, MAX_ROWS = 128, SEED_ELEMENTS = 1 << 24, QUANTIZE_PAGES = 1 << 15 };
+enum { MAX_SETS = 64, MAX_ROWS = 1024 };
 
 const kvs_device_bench kvs_device_bench_standard = {
     .kv_heads = 8,
@@ -18,9 +18,33 @@ const kvs_device_bench kvs_device_bench_standard = {
     .boost_channels = 32,
     .sink_tokens = 32,
     .window_tokens = 128,
-    .repeats = 51,
     .batches = {1, 8, 32, 64},
     .lengths = {4096, 32768},
+    .layouts = {"fp16-hnd", "fp16-nhd", "fragment", "kitty", "kitty-inline", "permuted", "mixed-scattered"},
+    .kernel = "",
+    .elements = 1 << 24,
+    .copy_bytes = (int64_t)1 << 30,
+    .quantize_pages = 1 << 15,
+    .repeats = 51,
+    .seed = 1,
+};
+
+const kvs_device_bench kvs_device_bench_toy = {
+    .kv_heads = 2,
+    .query_heads = 8,
+    .head_dim = 128,
+    .page_tokens = 128,
+    .boost_channels = 32,
+    .sink_tokens = 32,
+    .window_tokens = 128,
+    .batches = {1, 2},
+    .lengths = {512},
+    .layouts = {"fp16-hnd", "fp16-nhd", "fragment", "kitty", "kitty-inline", "permuted", "mixed-scattered"},
+    .kernel = "",
+    .elements = 1 << 16,
+    .copy_bytes = 1 << 16,
+    .quantize_pages = 4,
+    .repeats = 2,
     .seed = 1,
 };
 
@@ -29,13 +53,17 @@ typedef struct run {
     const kvs_executor *executor;
     const kvs_device_bench *bench;
     kvs_executor_facts facts;
-    void *elements; /* SEED_ELEMENTS random binary16 */
+    void *elements; /* bench->elements random binary16 */
     void *pool;
     size_t pool_bytes;
     double copy_rate; /* bytes per second */
     kvs_device_row rows[MAX_ROWS];
     int count;
 } run;
+
+static size_t element_bytes(const run *r) {
+    return 2 * (size_t)r->bench->elements;
+}
 
 static int compare(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -54,7 +82,7 @@ static kvs_status measure(run *r, kvs_device_row row, kvs_executor_work *work, v
         row.seconds_p10 = seconds[repeats / 10];
         row.seconds_p90 = seconds[repeats - 1 - repeats / 10];
         row.of_copy = r->copy_rate > 0 ? row.bytes / row.seconds / r->copy_rate : 1.0;
-        row.speedup_vs_full = NAN;
+        row.speedup_vs_full = row.speedup_vs_peer = row.speedup_vs_fastest = NAN;
         if (r->count < MAX_ROWS) r->rows[r->count++] = row;
     }
     free(seconds);
@@ -71,17 +99,17 @@ static int sets_for(const run *r, double bytes) {
  */
 
 static kvs_status upload_elements(run *r, kvs_error *error) {
-    uint16_t *x = malloc(2u * SEED_ELEMENTS);
+    uint16_t *x = malloc(element_bytes(r));
     if (x == NULL) return kvs_fail(error, KVS_INPUT, "bench", NULL, "out of memory");
-    for (int i = 0; i < SEED_ELEMENTS; i++) {
+    for (int i = 0; i < r->bench->elements; i++) {
         uint64_t bits = kvs_random_bits(r->bench->seed, (uint64_t)i);
         float sum = 0;
         for (int j = 0; j < 4; j++) sum += (float)(bits >> 16 * j & 0xffff) / 65536.0f - 0.5f;
         if (i % 16 == 3) sum = 4.0f * sum + 8.0f; /* channels with outliers, as keys have them */
         x[i] = kvs_float_to_half(sum);
     }
-    kvs_status status = r->executor->allocate(2u * SEED_ELEMENTS, "elements", &r->elements, error);
-    if (status == KVS_OK) status = r->executor->upload(r->elements, x, 2u * SEED_ELEMENTS, error);
+    kvs_status status = r->executor->allocate(element_bytes(r), "elements", &r->elements, error);
+    if (status == KVS_OK) status = r->executor->upload(r->elements, x, element_bytes(r), error);
     free(x);
     return status;
 }
@@ -131,9 +159,9 @@ static kvs_status start_copy(void *context, int iteration, void *stream, kvs_err
 }
 
 static kvs_status bench_copy(run *r, kvs_error *error) {
-    copy_work work = {r, (size_t)1 << 30};
+    copy_work work = {r, (size_t)r->bench->copy_bytes};
     KVS_TRY(new_pool(r, 4 * work.bytes, error));
-    KVS_TRY(repeat_over_pool(r, r->elements, 2u * SEED_ELEMENTS, error));
+    KVS_TRY(repeat_over_pool(r, r->elements, element_bytes(r), error));
     kvs_device_row row = {.kernel = "copy", .layout = "", .bytes = 2.0 * (double)work.bytes};
     KVS_TRY(measure(r, row, start_copy, &work, 2, error));
     r->copy_rate = r->rows[0].bytes / r->rows[0].seconds;
@@ -171,27 +199,28 @@ static kvs_status bench_quantize(run *r, const char *layout, kvs_error *error) {
     static const char *const names[] = {"quantize_pack_k", "quantize_pack_v", "dequantize k", "dequantize v"};
     const kvs_device_bench *b = r->bench;
     kvs_format format = format_of(r, layout);
-    size_t blocks = (size_t)(QUANTIZE_PAGES / b->kv_heads);
-    size_t elements = (size_t)QUANTIZE_PAGES * (size_t)(b->head_dim * b->page_tokens);
+    size_t blocks = (size_t)(b->quantize_pages / b->kv_heads);
+    size_t elements = (size_t)b->quantize_pages * (size_t)(b->head_dim * b->page_tokens);
     size_t bytes[2] = {blocks * format.block_bytes[0], blocks * format.block_bytes[1]};
     size_t each = 2 * elements + bytes[0] + bytes[1];
     quantize_work work = {.r = r};
     KVS_TRY(new_pool(r, 2 * each, error));
-    KVS_TRY(repeat_over_pool(r, r->elements, 2u * SEED_ELEMENTS, error));
+    KVS_TRY(repeat_over_pool(r, r->elements, element_bytes(r), error));
     for (int i = 0; i < 2; i++) {
         uint8_t *at = (uint8_t *)r->pool + (size_t)i * each;
         work.args[i] =
-            (kvs_quantize_args){.format = format, .pages = QUANTIZE_PAGES, .x = (const uint16_t *)(void *)at};
+            (kvs_quantize_args){.format = format, .pages = b->quantize_pages, .x = (const uint16_t *)(void *)at};
         work.args[i].rule = (kvs_affine_rule){KVS_ROUND_HALF_UP, KVS_META_BINARY16, KVS_DIVIDE_BY_WORKING, 1e-6f, 0};
         work.args[i].tensors[0] = at + 2 * elements;
         work.args[i].tensors[1] = at + 2 * elements + bytes[0];
-        work.back[i] = (kvs_dequantize_args){.format = format, .pages = QUANTIZE_PAGES, .y = (uint16_t *)(void *)at};
+        work.back[i] = (kvs_dequantize_args){.format = format, .pages = b->quantize_pages, .y = (uint16_t *)(void *)at};
         work.back[i].tensors[0] = work.args[i].tensors[0];
         work.back[i].tensors[1] = work.args[i].tensors[1];
     }
     for (int i = 0; i < 4; i++) {
+        if (strstr(names[i], b->kernel) == NULL) continue;
         work.values = i % 2;
-        double moved = 2.0 * (double)elements + (double)QUANTIZE_PAGES * part_bytes(&format, work.values);
+        double moved = 2.0 * (double)elements + (double)b->quantize_pages * part_bytes(&format, work.values);
         kvs_device_row row = {.kernel = names[i], .layout = layout, .bytes = moved};
         KVS_TRY(measure(r, row, i < 2 ? start_quantize : start_dequantize, &work, 2, error));
     }
@@ -256,7 +285,7 @@ static kvs_status put_full(attention_work *w, int sets, kvs_error *error) {
     w->full_elements = 2 * (sinks + tails);
     size_t bytes = 2 * w->full_elements * (size_t)sets;
     KVS_TRY(put(w, NULL, bytes, "sinks and tails", &full, error));
-    KVS_TRY(repeat_over(w->r, full, bytes, w->r->elements, 2u * SEED_ELEMENTS, error));
+    KVS_TRY(repeat_over(w->r, full, bytes, w->r->elements, element_bytes(w->r), error));
     args->sink_k = full;
     args->sink_v = args->sink_k + sinks;
     args->tail_k = args->sink_v + sinks;
@@ -294,8 +323,17 @@ static shape_of_run shape_at(const run *r, const kvs_format *format, int batch, 
         s.bytes += heads * row * (2.0 * tokens - (double)b->page_tokens * (s.key_pages + s.value_pages));
     }
     s.bytes += batch * (double)b->query_heads * b->head_dim * (2 + 4);
-    s.set_bytes = (size_t)batch * (size_t)s.pages * format->block_bytes[0];
+    s.set_bytes = (size_t)batch * (size_t)s.pages * (format->block_bytes[0] + format->block_bytes[1]);
     return s;
+}
+
+/* The pool holds the blocks of the first tensor, then those of the second. */
+static size_t blocks_of_pool(const run *r, const kvs_format *format) {
+    return r->pool_bytes / (format->block_bytes[0] + format->block_bytes[1]);
+}
+
+static uint8_t *second_tensor(const run *r, const kvs_format *format) {
+    return (uint8_t *)r->pool + blocks_of_pool(r, format) * format->block_bytes[0];
 }
 
 static kvs_status time_attention(run *r, attention_work *w, const kvs_format *format, const char *layout, int batch,
@@ -308,6 +346,7 @@ static kvs_status time_attention(run *r, attention_work *w, const kvs_format *fo
     args->softmax_scale = 1.0f / sqrtf((float)b->head_dim);
     args->table_pages = s.pages;
     args->tensors[0] = r->pool;
+    args->tensors[1] = second_tensor(r, format);
     args->sink_tokens = b->sink_tokens;
     args->tail_tokens = b->window_tokens + b->page_tokens;
     w->table_entries = w->blocks = (size_t)batch * (size_t)s.pages;
@@ -324,25 +363,30 @@ static kvs_status time_attention(run *r, attention_work *w, const kvs_format *fo
     return measure(r, row, start_attention, w, sets, error);
 }
 
-/* Pages of random elements, packed once, then repeated over the pool. */
+/* Pages of random elements, packed once, then repeated over both tensors. */
 static kvs_status fill_with_pages(run *r, const kvs_format *format, kvs_error *error) {
-    if (format->keys == KVS_KEYS_FULL) return repeat_over_pool(r, r->elements, 2u * SEED_ELEMENTS, error);
-    int64_t pages = SEED_ELEMENTS / (r->bench->head_dim * r->bench->page_tokens);
-    pages -= pages % r->bench->kv_heads;
-    size_t bytes = (size_t)(pages / r->bench->kv_heads) * format->block_bytes[0];
-    if (bytes > r->pool_bytes) return kvs_fail(error, KVS_DEVICE, "bench", "pages", "the benchmark is too small");
-    kvs_quantize_args args = {.format = *format, .pages = pages, .x = r->elements};
+    if (format->keys == KVS_KEYS_FULL) return repeat_over_pool(r, r->elements, element_bytes(r), error);
+    int64_t pages = r->bench->elements / (r->bench->head_dim * r->bench->page_tokens);
+    size_t blocks = (size_t)(pages / r->bench->kv_heads), room = blocks_of_pool(r, format);
+    if (blocks > room) blocks = room;
+    kvs_quantize_args args = {.format = *format, .pages = (int64_t)blocks * r->bench->kv_heads, .x = r->elements};
     args.rule = (kvs_affine_rule){KVS_ROUND_HALF_UP, KVS_META_BINARY16, KVS_DIVIDE_BY_WORKING, 1e-6f, 0};
     args.tensors[0] = r->pool;
+    args.tensors[1] = second_tensor(r, format);
+    KVS_TRY(r->executor->fill(r->pool, 0, r->pool_bytes, error)); /* what fills up a page is written by no kernel */
     KVS_TRY(kvs_executor_quantize(r->executor, 0, &args, NULL, error));
     KVS_TRY(kvs_executor_quantize(r->executor, 1, &args, NULL, error));
-    return repeat_over_pool(r, r->pool, bytes, error);
+    for (int i = 0; i < format->tensors; i++) {
+        size_t each = format->block_bytes[i];
+        KVS_TRY(repeat_over(r, args.tensors[i], room * each, args.tensors[i], blocks * each, error));
+    }
+    return KVS_OK;
 }
 
 static kvs_status bench_attention(run *r, const char *layout, kvs_progress *progress, kvs_error *error) {
     const kvs_device_bench *b = r->bench;
     kvs_format format = format_of(r, layout);
-    size_t pool = 0, room = r->facts.free_bytes / 10 * 9;
+    size_t pool = 0, room = r->facts.free_bytes > 0 ? r->facts.free_bytes / 10 * 9 : SIZE_MAX;
     for (int i = 0; b->batches[i] > 0; i++)
         for (int j = 0; b->lengths[j] > 0; j++) {
             size_t bytes = shape_at(r, &format, b->batches[i], b->lengths[j]).set_bytes;
@@ -365,29 +409,49 @@ static kvs_status bench_attention(run *r, const char *layout, kvs_progress *prog
     return KVS_OK;
 }
 
+static double faster(double a, double b) {
+    return isnan(a) || b < a ? b : a;
+}
+
 static void compare_with_full(run *r) {
-    for (int i = 0; i < r->count; i++)
+    for (int i = 0; i < r->count; i++) {
+        kvs_device_row *row = &r->rows[i];
+        double full = NAN, peer = NAN;
+        if (row->batch == 0) continue;
         for (int j = 0; j < r->count; j++) {
-            kvs_device_row *row = &r->rows[i], *full = &r->rows[j];
-            if (row->batch > 0 && strcmp(full->layout, "fp16-hnd") == 0 && row->batch == full->batch &&
-                row->tokens == full->tokens)
-                row->speedup_vs_full = full->seconds / row->seconds;
+            const kvs_device_row *other = &r->rows[j];
+            if (strcmp(other->layout, "fp16-hnd") == 0 && row->batch == other->batch && row->tokens == other->tokens)
+                full = other->seconds;
         }
+        for (int j = 0; j < r->bench->peers_count; j++) {
+            const kvs_bench_peer *other = &r->bench->peers[j];
+            if (row->batch == other->batch && row->tokens == other->tokens) peer = faster(peer, other->seconds);
+        }
+        row->speedup_vs_full = full / row->seconds;
+        row->speedup_vs_peer = peer / row->seconds;
+        row->speedup_vs_fastest = faster(full, peer) / row->seconds;
+    }
+}
+
+static kvs_status bench_layout(run *r, const char *layout, kvs_progress *progress, kvs_error *error) {
+    int full = format_of(r, layout).keys == KVS_KEYS_FULL;
+    if (!full) KVS_TRY(bench_quantize(r, layout, error));
+    kvs_progress_add(progress, 1);
+    if (strstr(full ? "decode_attention_fp16" : "decode_attention", r->bench->kernel) == NULL) return KVS_OK;
+    return bench_attention(r, layout, progress, error);
 }
 
 static kvs_status run_all(run *r, kvs_error *error) {
-    static const char *const packed[] = {"fragment", "kitty", "kitty-inline", "permuted", "mixed-scattered"};
-    static const char *const full[] = {"fp16-hnd", "fp16-nhd"};
+    const kvs_device_bench *b = r->bench;
+    int layouts = 0, batches = 0, lengths = 0;
     kvs_progress progress;
-    kvs_progress_begin(&progress, "bench", "configurations", 5 + 7 * 8, r->bench->quiet);
+    while (b->layouts[layouts] != NULL) layouts++;
+    while (b->batches[batches] > 0) batches++;
+    while (b->lengths[lengths] > 0) lengths++;
+    kvs_progress_begin(&progress, "bench", "configurations", (uint64_t)(layouts * (1 + batches * lengths)), b->quiet);
     kvs_status status = upload_elements(r, error);
     if (status == KVS_OK) status = bench_copy(r, error);
-    for (int i = 0; i < 5 && status == KVS_OK; i++) {
-        status = bench_quantize(r, packed[i], error);
-        kvs_progress_add(&progress, 1);
-    }
-    for (int i = 0; i < 2 && status == KVS_OK; i++) status = bench_attention(r, full[i], &progress, error);
-    for (int i = 0; i < 5 && status == KVS_OK; i++) status = bench_attention(r, packed[i], &progress, error);
+    for (int i = 0; i < layouts && status == KVS_OK; i++) status = bench_layout(r, b->layouts[i], &progress, error);
     kvs_progress_end(&progress);
     return status;
 }

@@ -12,21 +12,39 @@ typedef struct kvs_device_row {
     int batch, tokens; /* 0 where they mean nothing */
     int splits;
     double seconds, seconds_p10, seconds_p90;
-    double bytes;           /* that must move: each input read once, each output written once */
-    double of_copy;         /* bytes per second over those of `copy` */
-    double speedup_vs_full; /* over decode_attention_fp16 on fp16-hnd at the same batch and length; NaN elsewhere */
+    double bytes;   /* that must move: each input read once, each output written once */
+    double of_copy; /* bytes per second over those of `copy` */
+    /* Of attention; NaN where there is nothing to compare with. Over decode_attention_fp16 on fp16-hnd at the same
+     * batch and length, over the peer's full precision, and over the faster of the two. */
+    double speedup_vs_full, speedup_vs_peer, speedup_vs_fastest;
 } kvs_device_row;
+
+enum { KVS_BENCH_LIST = 12 };
+
+/* Attention in full precision by another program, in the same session on the same device. */
+typedef struct kvs_bench_peer {
+    int batch, tokens;
+    double seconds;
+} kvs_bench_peer;
 
 typedef struct kvs_device_bench {
     int kv_heads, query_heads, head_dim, page_tokens, boost_channels, sink_tokens, window_tokens;
+    int batches[KVS_BENCH_LIST], lengths[KVS_BENCH_LIST]; /* each ended by 0 */
+    const char *layouts[KVS_BENCH_LIST];                  /* ended by NULL */
+    const char *kernel; /* only kernels whose name contains it; copy always is timed */
+    int elements;       /* random ones that inputs are made of */
+    int64_t copy_bytes; /* a multiple of 16 */
+    int quantize_pages; /* a multiple of kv_heads */
     int repeats;
-    int batches[8], lengths[8]; /* each ended by 0 */
     uint64_t seed;
     int quiet;
+    const kvs_bench_peer *peers;
+    int peers_count;
 } kvs_device_bench;
 
-/* The table: batch 1, 8, 32, 64 by 4096 and 32768 tokens, 8 KV heads, 32 query heads, head_dim 128. */
-extern const kvs_device_bench kvs_device_bench_standard;
+/* The issue's table: batch 1, 8, 32, 64 by 4096 and 32768 tokens, 8 KV heads, 32 query heads, head_dim 128; and one
+ * that the SIMT runtime of the host ends in a second, whose times say nothing about a device. */
+extern const kvs_device_bench kvs_device_bench_standard, kvs_device_bench_toy;
 
 /* *rows is the caller's, freed with free. Configurations whose memory does not fit the device are left out; `facts`
  * says what it has. Fails with KVS_DEVICE; what it allocated is released. */

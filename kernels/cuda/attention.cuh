@@ -10,6 +10,7 @@
 #ifndef KVS_KERNELS_CUDA_ATTENTION_CUH
 #define KVS_KERNELS_CUDA_ATTENTION_CUH
 
+#include "kernels/attention.h"
 #include "kernels/kernels.h"
 #include "kernels/simt/simt.h"
 

@@ -122,7 +122,7 @@ KVS_DEVICE void kvs_multiply_values(kvs_attended<shape> &a, const unsigned char 
 
 /* The pages of one head, as attention_pages.cuh wants them. Offsets are bytes, the same in shared memory. */
 template <int head_dim_, int blocks> struct kvs_fragment_pages {
-    static const int head_dim = head_dim_;
+    static const int head_dim = head_dim_, residents = KVS_ATTENTION_RESIDENTS(head_dim_, 0);
     typedef kvs_attention_shape<head_dim_, kvs_order_pairs<head_dim_>, blocks> shape;
     uint32_t wide, narrow, key_meta, index, values, value_meta, shared_bytes;
     int page_tokens, wide_steps, bits, boost_bits, value_bits, indexed;

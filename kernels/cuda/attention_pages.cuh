@@ -193,14 +193,13 @@ template <class form> static inline size_t kvs_before_pages() {
 }
 
 template <class form, int tiles>
-KVS_KERNEL(KVS_PAGE_WARPS * 32, form::head_dim > 128 ? 2 : 4)
-kvs_attend_kernel(const kvs_attention_args args) {
+KVS_KERNEL(KVS_PAGE_WARPS * 32, KVS_RESIDENTS(form::residents))
+kvs_attend_kernel(const kvs_attention_args args, const form p) {
     const int head_dim = form::head_dim;
     kvs_head_span span = kvs_heads_of_block(args);
     kvs_queries queries = kvs_queries_at(KVS_SHARED, head_dim);
     kvs_load_queries(args, span, queries);
     kvs_syncthreads();
-    form p = form::of(args.format);
     kvs_attention_job j = kvs_job_of(args, span);
     int warps = (int)blockDim.x / 32, warp = (int)blockIdx.x * warps + (int)threadIdx.x / 32;
     int all = (int)gridDim.x * warps;
@@ -229,7 +228,7 @@ template <class form, int tiles> int kvs_launch_pages(const kvs_attention_args *
     dim3 grid((unsigned)args->splits, (unsigned)(kv_heads * parts), (unsigned)args->sequences);
     size_t bytes = before + (size_t)warps * page, merge = kvs_merge_bytes(form::head_dim, warps);
     return kvs_launch((kvs_attend_kernel<form, tiles>), grid, dim3((unsigned)warps * 32), bytes > merge ? bytes : merge,
-                      stream, *args);
+                      stream, *args, p);
 }
 
 #endif

@@ -81,11 +81,11 @@ KVS_DEVICE void kvs_row_operands(const uint32_t (&rows)[4][words], int first, in
 /* sums += codes of 16 rows times b. at: the lane's codes of its four rows. Where the step's width is not the page's
  * narrow one, `fix` [i % 4] brings tile i to the narrow one's place. */
 template <int tiles, int width, bool aligned, bool fixed>
-KVS_DEVICE void kvs_multiply_rows(float (&sums)[tiles][4], const unsigned char *const (&at)[4], int part,
+KVS_DEVICE void kvs_multiply_rows(float (&sums)[tiles][4], const unsigned char *page, const uint32_t (&at)[4], int part,
                                   const uint32_t (&b)[2], const uint32_t (&fix)[4]) {
     uint32_t rows[4][width / 2], a[4][tiles];
 #pragma unroll
-    for (int i = 0; i < 4; i++) kvs_load_row<width / 2, aligned>(at[i], rows[i]);
+    for (int i = 0; i < 4; i++) kvs_load_row<width / 2, aligned>(page + at[i], rows[i]);
     kvs_row_operands<tiles, width>(rows, 0, part, a);
     uint32_t columns[4][2];
 #pragma unroll
@@ -103,10 +103,11 @@ KVS_DEVICE void kvs_multiply_rows(float (&sums)[tiles][4], const unsigned char *
  * warp's shared memory: keys as they lie in the page, their metadata, values with a gap after every 32 tokens (so that
  * rows 32 tokens apart are in different banks), their metadata, the table of channels. */
 template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_pages {
-    static const int head_dim = head_dim_;
+    static const int head_dim = head_dim_, residents = KVS_ATTENTION_RESIDENTS(head_dim_, 1);
     typedef kvs_attention_shape<head_dim_, kvs_order_rows<head_dim_, block>, blocks> shape;
     uint32_t key_bytes, key_meta, key_meta_bytes, index, order, values, value_meta, value_meta_bytes, shared_bytes;
     uint32_t key_meta_source, value_source, value_meta_source, low, more, plane_bytes, extra_bytes;
+    uint32_t key_row_bytes, row_bytes, gap; /* a row of keys at `bits`; a token's values, and what follows 32 of them */
     int separate, page_tokens, bits, boost_bits, value_bits, value_groups, boosted, sorted, indexed;
 
     KVS_HD kvs_row_pages of(const kvs_format &format) {
@@ -124,24 +125,19 @@ template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_p
         p.value_meta_source = format.value_scale.base / 8;
         p.low = format.key.base / 8, p.more = format.key_more.base / 8;
         p.plane_bytes = format.plane_bits / 8, p.extra_bytes = format.boosted_extra_bits / 8;
+        p.key_row_bytes = (uint32_t)(s.page_tokens * s.bits) / 8;
+        p.row_bytes = (uint32_t)(head_dim * s.value_bits) / 8;
+        p.gap = (p.row_bytes + 15) / 16 * 16; /* whole copies of 16 bytes */
         p.index = format.index_byte;
         p.key_bytes = p.value_source;
         p.key_meta_bytes = p.separate ? (uint32_t)head_dim * 4 : 0;
         p.key_meta = p.separate ? p.key_bytes : p.key_meta_source;
         p.values = p.key_bytes + p.key_meta_bytes;
-        p.value_meta = p.values + (uint32_t)p.page_tokens * row_bytes(p) + (uint32_t)(p.page_tokens - 1) / 32 * gap(p);
+        p.value_meta = p.values + (uint32_t)p.page_tokens * p.row_bytes + (uint32_t)(p.page_tokens - 1) / 32 * p.gap;
         p.value_meta_bytes = (uint32_t)(p.page_tokens * p.value_groups) * 4;
         p.order = p.value_meta + p.value_meta_bytes;
         p.shared_bytes = p.order + head_dim;
         return p;
-    }
-
-    /* Of a token's codes; and the gap, which fills whole copies of 16 bytes. */
-    KVS_HD uint32_t row_bytes(const kvs_row_pages &p) {
-        return (uint32_t)(head_dim * p.value_bits) / 8;
-    }
-    KVS_HD uint32_t gap(const kvs_row_pages &p) {
-        return (row_bytes(p) + 15) / 16 * 16;
     }
 
     KVS_DEVICE void fetch_keys(const kvs_row_pages &p, unsigned char *page, const kvs_page_source &source) {
@@ -150,10 +146,10 @@ template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_p
     }
 
     KVS_DEVICE void fetch_values(const kvs_row_pages &p, unsigned char *page, const kvs_page_source &source) {
-        uint32_t stretch = 32 * row_bytes(p), rest = (uint32_t)p.page_tokens * row_bytes(p);
+        uint32_t stretch = 32 * p.row_bytes, rest = (uint32_t)p.page_tokens * p.row_bytes;
         const uint8_t *from = source.at[0] + p.value_source;
         unsigned char *to = page + p.values;
-        for (; rest > stretch; rest -= stretch, from += stretch, to += stretch + gap(p)) kvs_fetch(to, from, stretch);
+        for (; rest > stretch; rest -= stretch, from += stretch, to += stretch + p.gap) kvs_fetch(to, from, stretch);
         kvs_fetch(to, from, rest);
         const uint8_t *meta = p.separate ? source.at[1] : source.at[0];
         kvs_fetch(page + p.value_meta, meta + p.value_meta_source, p.value_meta_bytes);
@@ -193,22 +189,22 @@ template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_p
 
     /* Rows that are multiplied alike: a plane, or the narrow or the boosted rows of scattered ones. */
     struct segment {
-        const unsigned char *codes, *channels; /* channels: of each row; null where row and channel are one */
+        uint32_t codes, channels; /* where they begin; channels 0 where row and channel are one */
         int rows, power;
         bool wide, has_zeros;
     };
 
-    KVS_DEVICE segment segment_of(const kvs_row_pages &p, const unsigned char *page, int number) {
-        const unsigned char *table = p.indexed ? page + (p.sorted ? p.index : p.order) : nullptr;
-        segment s = {page + p.low, nullptr, head_dim, 0, false, true};
+    KVS_DEVICE segment segment_of(const kvs_row_pages &p, int number) {
+        uint32_t table = !p.indexed ? 0 : p.sorted ? p.index : p.order;
+        segment s = {p.low, 0, head_dim, 0, false, true};
         if (scattered) {
             s.wide = number > 0;
             s.rows = s.wide ? p.boosted : head_dim - p.boosted;
-            if (table != nullptr) s.channels = s.wide ? table : table + p.boosted;
+            if (table != 0) s.channels = s.wide ? table : table + (uint32_t)p.boosted;
         } else if (number == 0) {
             if (p.sorted) s.channels = table;
         } else {
-            s.codes = page + p.more + (uint32_t)(number - 1) * p.plane_bytes;
+            s.codes = p.more + (uint32_t)(number - 1) * p.plane_bytes;
             s.channels = table;
             s.rows = p.boosted;
             s.power = number * p.bits;
@@ -217,8 +213,8 @@ template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_p
         return s;
     }
 
-    KVS_DEVICE int channel_of(const segment &s, int row) {
-        return s.channels != nullptr ? (int)kvs_ld_shared(s.channels + row) : row;
+    KVS_DEVICE int channel_of(const segment &s, const unsigned char *page, int row) {
+        return s.channels != 0 ? (int)kvs_ld_shared(page + s.channels + row) : row;
     }
 
     /* Logits of tiles * 16 tokens of the page, from token `first` on: of each tile, rows g and g + 8. */
@@ -237,18 +233,18 @@ template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_p
         float sums[tiles][4] = {}, zeros[4] = {};
 #pragma unroll 1
         for (int number = 0; number < segments; number++) {
-            segment s = segment_of(p, page, number);
+            segment s = segment_of(p, number);
             uint32_t power = kvs_pair_power(shift + s.power);
 #pragma unroll 1
             for (int row = 0; row < s.rows; row += 32) {
                 int own = row + row_of_k;
                 uint32_t b[4];
-                kvs_ldmatrix_x4_trans(b, queries.columns + channel_of(s, own < s.rows ? own : s.rows - 1) * 16);
-#pragma unroll
-                for (int half = 0; half < 2; half++)
-                    if (row + 16 * half < s.rows)
-                        step<tiles>(p, page, s, row + 16 * half, word, power, b[2 * half], b[2 * half + 1], fix, sums,
-                                    zeros);
+                kvs_ldmatrix_x4_trans(b, queries.columns + channel_of(s, page, own < s.rows ? own : s.rows - 1) * 16);
+#pragma unroll 1
+                for (int half = 0; half < 2 && row + 16 * half < s.rows; half++) {
+                    step<tiles>(p, page, s, row + 16 * half, word, power, b[0], b[1], fix, sums, zeros);
+                    b[0] = b[2], b[1] = b[3];
+                }
             }
         }
         float unscale = kvs_ld_shared(queries.unscale + lane % 4), zero = zeros[0] * unscale;
@@ -269,16 +265,15 @@ template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_p
         int lane = (int)threadIdx.x % 32, part = tiles == 8 ? 0 : lane / 8;
         bool second = lane / 4 % 2 != 0;
         int width = scattered && s.wide ? p.boost_bits : p.bits;
-        uint32_t row_bytes = (uint32_t)(p.page_tokens * p.bits) / 8, meta[4];
-        const unsigned char *at[4];
+        uint32_t meta[4], at[4];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int own = row + 4 * i + lane % 4, known = own < s.rows;
             if (!known) own = s.rows - 1;
-            int channel = channel_of(s, own);
+            int channel = channel_of(s, page, own);
             meta[i] = kvs_ld_shared((const uint32_t *)(page + p.key_meta) + (p.sorted ? own : channel));
             if (!known) meta[i] = 0;
-            uint32_t begin = (uint32_t)(scattered ? channel : own) * row_bytes;
+            uint32_t begin = (uint32_t)(scattered ? channel : own) * p.key_row_bytes;
             if (scattered) begin += (uint32_t)(s.wide ? own : channel - own) * p.extra_bytes;
             at[i] = s.codes + begin + (uint32_t)(word * 2 * width);
         }
@@ -293,15 +288,15 @@ template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_p
         uint32_t b[2] = {kvs_split_product(b0, scales[0], second), kvs_split_product(b1, scales[1], second)};
         if (scattered && s.wide) {
             if (width == 4)
-                kvs_multiply_rows<tiles, 4, false, true>(sums, at, part, b, fix);
+                kvs_multiply_rows<tiles, 4, false, true>(sums, page, at, part, b, fix);
             else
-                kvs_multiply_rows<tiles, 8, false, true>(sums, at, part, b, fix);
+                kvs_multiply_rows<tiles, 8, false, true>(sums, page, at, part, b, fix);
         } else if (width == 2)
-            kvs_multiply_rows<tiles, 2, true, false>(sums, at, part, b, fix);
+            kvs_multiply_rows<tiles, 2, true, false>(sums, page, at, part, b, fix);
         else if (width == 4)
-            kvs_multiply_rows<tiles, 4, true, false>(sums, at, part, b, fix);
+            kvs_multiply_rows<tiles, 4, true, false>(sums, page, at, part, b, fix);
         else
-            kvs_multiply_rows<tiles, 8, true, false>(sums, at, part, b, fix);
+            kvs_multiply_rows<tiles, 8, true, false>(sums, page, at, part, b, fix);
     }
 
     /* Scale (low half) and zero of a token's values, in the part of its channels. */
@@ -329,12 +324,12 @@ template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_p
         float power = kvs_power(shift);
 #pragma unroll
         for (int i = 0; i < tiles; i++) {
-            const unsigned char *at[4];
+            uint32_t at[4];
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 int t = token<tiles>(p, first, i, 2 * ((int)threadIdx.x % 4) + j % 2, j / 2);
                 if (t < 0) t = first;
-                at[j] = page + p.values + (uint32_t)t * row_bytes(p) + (uint32_t)t / 32 * gap(p);
+                at[j] = p.values + (uint32_t)t * p.row_bytes + (uint32_t)t / 32 * p.gap;
             }
 #pragma unroll
             for (int part = 0; part < blocks; part++) {
@@ -347,18 +342,18 @@ template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_p
                     b[high] = kvs_movmatrix_trans(kvs_split_weight(weight * kvs_pair_low(meta) * power));
                 }
                 if (p.value_bits == 2)
-                    multiply<2>(a, at, part, b);
+                    multiply<2>(a, page, at, part, b);
                 else if (p.value_bits == 4)
-                    multiply<4>(a, at, part, b);
+                    multiply<4>(a, page, at, part, b);
                 else
-                    multiply<8>(a, at, part, b);
+                    multiply<8>(a, page, at, part, b);
             }
         }
     }
 
     /* Adds the values of 16 tokens to the outputs of one part of the channels. */
     template <int width>
-    KVS_DEVICE void multiply(kvs_attended<shape> &a, const unsigned char *const (&at)[4], int part,
+    KVS_DEVICE void multiply(kvs_attended<shape> &a, const unsigned char *page, const uint32_t (&at)[4], int part,
                              const uint32_t (&b)[2]) {
         const int sixteens = block == 8 ? head_dim / 128 : 1, words = width / 2 * sixteens;
         const int count = head_dim / (16 * block) / blocks / sixteens; /* loads of a row that a part takes */
@@ -368,7 +363,7 @@ template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_p
             int sixteen = block == 8 ? g * sixteens : 2 * (part * count + i) + g % 2;
             uint32_t rows[4][words];
 #pragma unroll
-            for (int j = 0; j < 4; j++) kvs_load_row<words, true>(at[j] + sixteen * 2 * width, rows[j]);
+            for (int j = 0; j < 4; j++) kvs_load_row<words, true>(page + at[j] + sixteen * 2 * width, rows[j]);
 #pragma unroll
             for (int n = 0; n < sixteens; n++) {
                 uint32_t codes[4][block];

@@ -22,7 +22,9 @@ KVS_DEVICE const uint16_t *row_of(const sequence_pages &s, int token, bool &vali
     return (const uint16_t *)(s.pages + block * s.block_bytes) + (int64_t)in_page * s.row_elements;
 }
 
-template <int head_dim> KVS_KERNEL(WARPS * 32, head_dim > 128 ? 2 : 4) attend(const kvs_attention_args args) {
+template <int head_dim>
+KVS_KERNEL(WARPS * 32, KVS_RESIDENTS(head_dim > 128 ? 2 : 4))
+attend(const kvs_attention_args args) {
     const kvs_format &format = args.format;
     kvs_head_span span = kvs_heads_of_block(args);
     kvs_queries queries = kvs_queries_at(KVS_SHARED, head_dim);

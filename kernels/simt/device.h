@@ -4,8 +4,14 @@
 
 #include <cuda_runtime.h>
 
-#define KVS_BACKEND(name)                   name##_cuda
-#define KVS_BACKEND_NAME                    "cuda"
+#define KVS_BACKEND(name) name##_cuda
+#define KVS_BACKEND_NAME  "cuda"
+/* Before compute capability 9.0 the compiler wants a few registers more for the same code: three blocks, not four. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define KVS_RESIDENTS(blocks) ((blocks) > 3 ? 3 : (blocks))
+#else
+#define KVS_RESIDENTS(blocks) (blocks)
+#endif
 #define KVS_KERNEL(max_threads, min_blocks) __global__ void __launch_bounds__(max_threads, min_blocks)
 #define KVS_DEVICE                          static __device__ __forceinline__
 
