@@ -64,6 +64,12 @@ static kvs_status set(const kvs_param *p, const char *owner, const char *value, 
         *(double *)field = number;
         return KVS_OK;
     }
+    if (p->type == KVS_PARAM_TEXT) {
+        if (strlen(value) >= KVS_PARAM_TEXT_BYTES)
+            return kvs_fail(error, KVS_USAGE, owner, p->name, "is longer than %d characters", KVS_PARAM_TEXT_BYTES - 1);
+        memcpy(field, value, strlen(value) + 1);
+        return KVS_OK;
+    }
     char known[256] = "";
     int count = 0;
     for (int i = 0; p->choices[i] != NULL; i++) {
@@ -96,10 +102,10 @@ void kvs_params_defaults(const kvs_param *table, void *config) {
 
 kvs_status kvs_params_parse(const kvs_param *table, const char *owner, const char *text, void *config,
                             kvs_error *error) {
-    char seen[256] = ",";
+    char seen[512] = ",";
     while (text != NULL && *text != '\0') {
         size_t length = strcspn(text, ",");
-        char pair[96];
+        char pair[KVS_PARAM_TEXT_BYTES + 64];
         if (length >= sizeof pair)
             return kvs_fail(error, KVS_USAGE, owner, NULL, "a parameter is longer than %zu characters", sizeof pair);
         memcpy(pair, text, length);
@@ -110,7 +116,7 @@ kvs_status kvs_params_parse(const kvs_param *table, const char *owner, const cha
             return kvs_fail(error, KVS_USAGE, owner, pair, "a parameter is written key=value");
         *value++ = '\0';
         KVS_TRY(kvs_params_set(table, owner, pair, value, config, error));
-        char mark[100];
+        char mark[KVS_PARAM_TEXT_BYTES + 68];
         snprintf(mark, sizeof mark, ",%s,", pair);
         if (strstr(seen, mark) != NULL) return kvs_fail(error, KVS_USAGE, owner, pair, "given twice");
         size_t used = strlen(seen);
@@ -128,6 +134,8 @@ void kvs_params_text(const kvs_param *param, const void *config, char *text, siz
         snprintf(text, text_bytes, "%d", *(const int *)field);
     else if (param->type == KVS_PARAM_REAL)
         snprintf(text, text_bytes, "%.9g", *(const double *)field);
+    else if (param->type == KVS_PARAM_TEXT)
+        snprintf(text, text_bytes, "%s", (const char *)field);
     else
         snprintf(text, text_bytes, "%s", param->choices[*(const int *)field]);
 }

@@ -14,10 +14,13 @@
 extern "C" {
 #endif
 
+enum { KVS_PARAM_TEXT_BYTES = 256 };
+
 typedef enum kvs_param_type {
     KVS_PARAM_INT,    /* int */
     KVS_PARAM_REAL,   /* double */
     KVS_PARAM_CHOICE, /* int: index into choices */
+    KVS_PARAM_TEXT,   /* char[KVS_PARAM_TEXT_BYTES]: a file's path, say; without a comma, "" by default */
 } kvs_param_type;
 
 typedef struct kvs_param {

@@ -30,6 +30,7 @@ kvs_status kvs_cache_append(const kvs_scheme *scheme, int side, const kvs_page_p
     size_t at = (size_t)seen * (size_t)store->head_dim, count = (size_t)fresh * (size_t)store->head_dim;
     KVS_TRY(kvs_scheme_without_queries(scheme, "a cache of another engine", error));
     KVS_TRY(kvs_scheme_without_rope(scheme, "a cache of another engine", error));
+    KVS_TRY(kvs_scheme_without_constants(scheme, "a cache of another engine", error));
     float *scratch = malloc(sizeof *scratch * (kvs_store_scratch_floats(store) + 1));
     if (scratch == NULL) return kvs_fail(error, KVS_INPUT, scheme->spec, NULL, "out of memory");
     /* Rounded first, so that `read` has the new rows before a page that ends among them is stored. */

@@ -140,6 +140,19 @@ void kvs_store_pages(const kvs_store *store, const kvs_page_context *context, in
     store->codec->pages(store, &at, count, x + first, out, scratch);
 }
 
+kvs_status kvs_scheme_check_model(const kvs_scheme *scheme, int layers, int kv_heads, kvs_error *error) {
+    if (scheme->model_layers == 0 || (scheme->model_layers == layers && scheme->model_kv_heads == kv_heads))
+        return KVS_OK;
+    return kvs_fail(error, KVS_USAGE, scheme->spec, NULL,
+                    "its constants are for %d layers of %d KV heads, and here are %d of %d", scheme->model_layers,
+                    scheme->model_kv_heads, layers, kv_heads);
+}
+
+kvs_status kvs_scheme_without_constants(const kvs_scheme *scheme, const char *caller, kvs_error *error) {
+    if (scheme->model_layers == 0) return KVS_OK;
+    return kvs_fail(error, KVS_USAGE, scheme->spec, NULL, "has constants of a model, and %s knows no model", caller);
+}
+
 size_t kvs_store_scratch_floats(const kvs_store *store) {
     return store->codec != NULL ? store->codec->scratch_floats(store) : 0;
 }

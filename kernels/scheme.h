@@ -109,6 +109,7 @@ struct kvs_scheme {
     int head_dim;
     void *config;
     kvs_store k, v;
+    int model_layers, model_kv_heads; /* of the one model that its constants are for; 0: any */
     void *allocations;
 };
 
@@ -144,6 +145,10 @@ int kvs_scheme_uses_queries(const kvs_scheme *scheme);
 KVS_MUST_CHECK kvs_status kvs_scheme_without_queries(const kvs_scheme *scheme, const char *caller, kvs_error *error);
 /* KVS_USAGE, naming the scheme, where K or V undoes the rotary embedding and the caller does not know it. */
 KVS_MUST_CHECK kvs_status kvs_scheme_without_rope(const kvs_scheme *scheme, const char *caller, kvs_error *error);
+/* KVS_USAGE, naming the scheme, where its constants are for a model of other layers and KV heads, or for any one at all
+ * where the caller does not know them. */
+KVS_MUST_CHECK kvs_status kvs_scheme_check_model(const kvs_scheme *scheme, int layers, int kv_heads, kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_scheme_without_constants(const kvs_scheme *scheme, const char *caller, kvs_error *error);
 size_t kvs_store_scratch_floats(const kvs_store *store);
 
 /* --- the memory account --------------------------------------------------------------------------------------------

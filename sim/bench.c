@@ -166,6 +166,7 @@ static kvs_status bench_quantize(const char *spec, const heads *h, int threads, 
     KVS_TRY(kvs_scheme_open(spec, h->head_dim, &scheme, error));
     kvs_status usable = kvs_scheme_without_queries(scheme, "bench", error);
     if (usable == KVS_OK) usable = kvs_scheme_without_rope(scheme, "bench", error);
+    if (usable == KVS_OK) usable = kvs_scheme_without_constants(scheme, "bench", error);
     if (usable != KVS_OK) {
         kvs_scheme_close(scheme);
         return usable;

@@ -344,6 +344,8 @@ kvs_status kvs_replay(kvs_trace *trace, const kvs_scheme *const *schemes, int co
     kvs_status status = make_plan(trace, options->from_position, &p, error);
     int64_t at_tokens = options->at_tokens > 0 ? options->at_tokens : p.longest;
     if (status == KVS_OK && summary != NULL) status = summarize(trace, &p, at_tokens, summary, error);
+    for (int i = 0; status == KVS_OK && i < count; i++)
+        status = kvs_scheme_check_model(schemes[i], p.header->layers, p.header->kv_heads, error);
     if (status == KVS_OK) status = run_possible(trace, &p, schemes, count, options, summary, results, error);
     for (int i = 0; status == KVS_OK && i < count; i++) {
         int64_t heads = (int64_t)p.header->layers * p.header->kv_heads;

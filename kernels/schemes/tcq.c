@@ -1,5 +1,6 @@
-/* tcq.c: every channel of a page at its own width, by reverse water-filling, and trellis-coded along the tokens
- * (kernels/trellis.h). Nothing is calibrated: all that a page needs is in it.
+/* tcq.c: trellis-coded channels at widths by reverse water-filling (kernels/trellis.h). With constants=FILE they are
+ * the components of a basis fitted to the model, at fixed widths (kernels/calibrated.h). Without, nothing is
+ * calibrated: every channel of a page has a width of its own, and all that a page needs is in it.
  *
  * A page, K and V alike, in this order, every part contiguous:
  *
@@ -16,10 +17,12 @@
  * that holds a word of each plane of a channel decodes 32 tokens from it and the word before. At head_dim 128 and 128
  * tokens with 352 planes, K is 10 sectors of metadata and 176 of codes, each read once. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/half.h"
 #include "kernels/bit_allocation.h"
+#include "kernels/calibrated.h"
 #include "kernels/query_moments.h"
 #include "kernels/row_coder.h"
 #include "kernels/scheme.h"
@@ -32,6 +35,7 @@ enum { MEAN_BITS = 8, SCALE_BITS = 8, WIDTH_BITS = 3, STEP_BITS = 16, MEAN_STEPS
 typedef struct config {
     int coding, max_bits, rope, weigh, rank_window, page, sink, window;
     double k_bits, v_bits;
+    char constants[KVS_PARAM_TEXT_BYTES];
 } config;
 
 static const char *const rope_choices[] = {"after", "before", NULL};
@@ -56,6 +60,8 @@ static const kvs_param params[] = {
     INT_PARAM(page, "128", 8, 4096, "tokens", "tokens of a page"),
     INT_PARAM(sink, "32", 0, 1000000, "tokens", "first tokens kept in full precision"),
     INT_PARAM(window, "128", 0, 1000000, "tokens", "last tokens of V kept in full precision"),
+    {"constants", KVS_PARAM_TEXT, offsetof(config, constants), "", 0, 0, "",
+     "a file of kvscope calibrate; then k_bits, v_bits, max_bits, coding, rope and weigh have no say", NULL},
     {.name = NULL},
 };
 
@@ -220,10 +226,30 @@ static kvs_status open_store(kvs_scheme *scheme, kvs_store *store, kvs_window wi
     return kvs_store_make(scheme, store, window, &codec, &own, sizeof own, error);
 }
 
+static kvs_status open_calibrated(kvs_scheme *scheme, kvs_window k_window, kvs_window v_window, kvs_error *error) {
+    const char *path = ((const config *)scheme->config)->constants;
+    kvs_constants_header header;
+    uint8_t *records;
+    KVS_TRY(kvs_constants_read(path, &header, &records, error));
+    kvs_status status = KVS_OK;
+    if (header.head_dim != scheme->head_dim)
+        status =
+            kvs_fail(error, KVS_USAGE, path, "head_dim", "is %d, and here it is %d", header.head_dim, scheme->head_dim);
+    if (status == KVS_OK)
+        status = kvs_calibrated_store(scheme, &scheme->k, k_window, path, &header, records, KVS_CONSTANTS_K, error);
+    if (status == KVS_OK)
+        status = kvs_calibrated_store(scheme, &scheme->v, v_window, path, &header, records, KVS_CONSTANTS_V, error);
+    free(records);
+    const kvs_map unturn = {.type = &kvs_map_unturn};
+    if (status == KVS_OK && header.before_rope) status = kvs_transform_store(scheme, &scheme->k, &unturn, 1, error);
+    return status;
+}
+
 static kvs_status open_tcq(kvs_scheme *scheme, kvs_error *error) {
     const config *c = scheme->config;
     kvs_window k_window = {.sink_tokens = c->sink, .page_tokens = c->page}, v_window = k_window;
     v_window.recent_tokens = c->window;
+    if (c->constants[0] != '\0') return open_calibrated(scheme, k_window, v_window, error);
     KVS_TRY(open_store(scheme, &scheme->v, v_window, c->v_bits, error));
     KVS_TRY(open_store(scheme, &scheme->k, k_window, c->k_bits, error));
     codec_config *k = scheme->k.config;

@@ -3,6 +3,7 @@
 
 extern const kvs_command kvs_command_alloc;
 extern const kvs_command kvs_command_bench;
+extern const kvs_command kvs_command_calibrate;
 extern const kvs_command kvs_command_check;
 extern const kvs_command kvs_command_eval;
 extern const kvs_command kvs_command_gen;
@@ -23,6 +24,7 @@ extern const kvs_command kvs_command_sweep;
 const kvs_command *const kvs_commands[] = {
     &kvs_command_alloc,
     &kvs_command_bench,
+    &kvs_command_calibrate,
     &kvs_command_check,
     &kvs_command_eval,
     &kvs_command_gen,

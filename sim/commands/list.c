@@ -30,7 +30,7 @@ static cJSON *add_entry(cJSON *entries, const char *name, const char *summary) {
 
 static void add_parameters(cJSON *entry, const kvs_param *table) {
     static const char *const types[] = {
-        [KVS_PARAM_INT] = "int", [KVS_PARAM_REAL] = "real", [KVS_PARAM_CHOICE] = "choice"};
+        [KVS_PARAM_INT] = "int", [KVS_PARAM_REAL] = "real", [KVS_PARAM_CHOICE] = "choice", [KVS_PARAM_TEXT] = "text"};
     cJSON *parameters = cJSON_AddArrayToObject(entry, "parameters");
     for (const kvs_param *p = table; p->name != NULL; p++) {
         cJSON *parameter = add_entry(parameters, p->name, p->summary);
@@ -41,7 +41,7 @@ static void add_parameters(cJSON *entry, const kvs_param *table) {
             cJSON *choices = cJSON_AddArrayToObject(parameter, "choices");
             for (int i = 0; p->choices[i] != NULL; i++)
                 cJSON_AddItemToArray(choices, cJSON_CreateString(p->choices[i]));
-        } else {
+        } else if (p->type != KVS_PARAM_TEXT) {
             cJSON_AddNumberToObject(parameter, "low", p->low);
             cJSON_AddNumberToObject(parameter, "high", p->high);
         }
@@ -135,10 +135,9 @@ static double number_of(const cJSON *object, const char *key) {
 
 static void print_parameter(const cJSON *parameter) {
     const cJSON *choices = cJSON_GetObjectItemCaseSensitive(parameter, "choices"), *choice;
+    const cJSON *low = cJSON_GetObjectItemCaseSensitive(parameter, "low");
     char values[128] = "";
-    if (choices == NULL)
-        snprintf(values, sizeof values, "%.9g..%.9g", cJSON_GetObjectItemCaseSensitive(parameter, "low")->valuedouble,
-                 cJSON_GetObjectItemCaseSensitive(parameter, "high")->valuedouble);
+    if (low != NULL) snprintf(values, sizeof values, "%.9g..%.9g", low->valuedouble, number_of(parameter, "high"));
     cJSON_ArrayForEach(choice, choices) {
         size_t used = strlen(values);
         snprintf(values + used, sizeof values - used, "%s%s", used ? "|" : "", choice->valuestring);

@@ -124,7 +124,10 @@ static kvs_status open_session(const kvs_model *model, const kvs_model_pass *pas
     if (capacity < 1 || capacity > limit)
         return kvs_fail(error, KVS_INPUT, model->directory, "max_position_embeddings",
                         "%d tokens; the model admits 1 to %d", capacity, limit);
-    if (pass->scheme != NULL) KVS_TRY(kvs_scheme_without_queries(pass->scheme, "a closed loop", error));
+    if (pass->scheme != NULL) {
+        KVS_TRY(kvs_scheme_without_queries(pass->scheme, "a closed loop", error));
+        KVS_TRY(kvs_scheme_check_model(pass->scheme, model->config.layers, model->config.kv_heads, error));
+    }
     kvs_session *s = calloc(1, sizeof *s);
     if (s == NULL) return kvs_fail(error, KVS_INPUT, model->directory, NULL, "out of memory");
     *s = (kvs_session){.model = model, .pass = *pass, .capacity = capacity, .layers_kept = layers_kept};

@@ -25,10 +25,10 @@ for s in schemes.values():
     b = s["bits"]
     assert b["head_dim"] == 128 and abs(b["payload"] + b["metadata"] + b["padding"] - b["effective"]) < 1e-12, s
     for p in s["parameters"]:
-        assert p["summary"] and p["type"] in ("int", "real", "choice"), p
+        assert p["summary"] and p["type"] in ("int", "real", "choice", "text"), p
         if p["type"] == "choice":
             assert p["default"] in p["choices"], p
-        else:
+        elif p["type"] != "text":
             assert p["default"] == "auto" or p["low"] <= float(p["default"]) <= p["high"], p
 assert schemes["kitty-pro"]["bits"]["effective"] == 2.53125 and schemes["kivi"]["bits"]["metadata"] == 1
 kitty = {p["name"]: p for p in schemes["kitty"]["parameters"]}
