@@ -10,6 +10,7 @@
 
 #include "kernels/affine.h"
 #include "kernels/layout.h"
+#include "kernels/model_kernels.h"
 #include "kernels/replay_kernels.h"
 
 #ifdef __cplusplus
@@ -62,6 +63,7 @@ typedef struct kvs_attention_args {
     const int32_t *page_table;              /* [sequences][table_pages]: the block of each page */
     int table_pages;
     const uint8_t *tensors[2];
+    int one_cache;                   /* 1: all sequences share the sinks and the tail of the first */
     int sink_tokens;                 /* room for sinks; a shorter sequence has fewer */
     const uint16_t *sink_k, *sink_v; /* [sequences][kv_heads][sink_tokens][head_dim] */
     int tail_tokens;                 /* room for the rest, of values: a ring */
@@ -89,6 +91,7 @@ typedef struct kvs_kernels {
     int (*read)(const void *source, int64_t bytes, uint32_t *sink, void *stream);
     const char *(*text)(int error);
     kvs_replay_kernels replay;
+    kvs_model_kernels model;
 } kvs_kernels;
 
 extern const kvs_kernels kvs_kernels_simt;

@@ -70,7 +70,7 @@ struct kvs_attention_job {
 KVS_DEVICE kvs_attention_job kvs_job_of(const kvs_attention_args &args, kvs_head_span span) {
     kvs_attention_job j;
     int sequence = (int)blockIdx.z, head_dim = args.format.shape.head_dim;
-    int64_t head = (int64_t)sequence * args.format.shape.kv_heads + span.kv_head;
+    int64_t head = (int64_t)(args.one_cache ? 0 : sequence) * args.format.shape.kv_heads + span.kv_head;
     j.tokens = kvs_ld_global_nc(args.lengths + sequence);
     j.sinks = j.tokens < args.sink_tokens ? j.tokens : args.sink_tokens;
     j.key_pages = kvs_ld_global_nc(args.key_pages + sequence);

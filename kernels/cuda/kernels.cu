@@ -17,6 +17,13 @@ int KVS_BACKEND(kvs_replay_mix)(const kvs_mix_args *args, void *stream);
 int KVS_BACKEND(kvs_replay_softmax)(const kvs_softmax_args *args, void *stream);
 int KVS_BACKEND(kvs_replay_softmax_change)(const kvs_softmax_change_args *args, void *stream);
 int KVS_BACKEND(kvs_replay_output)(const kvs_output_args *args, void *stream);
+int KVS_BACKEND(kvs_model_embed)(const kvs_embed_args *args, void *stream);
+int KVS_BACKEND(kvs_model_norm)(const kvs_norm_args *args, void *stream);
+int KVS_BACKEND(kvs_model_heads)(const kvs_heads_args *args, void *stream);
+int KVS_BACKEND(kvs_model_gather)(const kvs_gather_args *args, void *stream);
+int KVS_BACKEND(kvs_model_swiglu)(const kvs_swiglu_args *args, void *stream);
+int KVS_BACKEND(kvs_model_narrow)(const kvs_narrow_args *args, void *stream);
+int KVS_BACKEND(kvs_model_randomize)(const kvs_random_args *args, void *stream);
 }
 
 static const char *text_of(int error) {
@@ -41,5 +48,14 @@ extern "C" const kvs_kernels KVS_BACKEND(kvs_kernels) = {
         KVS_BACKEND(kvs_replay_softmax),
         KVS_BACKEND(kvs_replay_softmax_change),
         KVS_BACKEND(kvs_replay_output),
+    },
+    {
+        KVS_BACKEND(kvs_model_embed),
+        KVS_BACKEND(kvs_model_norm),
+        KVS_BACKEND(kvs_model_heads),
+        KVS_BACKEND(kvs_model_gather),
+        KVS_BACKEND(kvs_model_swiglu),
+        KVS_BACKEND(kvs_model_narrow),
+        KVS_BACKEND(kvs_model_randomize),
     },
 };

@@ -66,6 +66,10 @@ KVS_DEVICE float kvs_fma(float a, float b, float c) {
     return __fmaf_rn(a, b, c);
 }
 
+KVS_DEVICE float kvs_sqrt(float x) {
+    return __fsqrt_rn(x);
+}
+
 KVS_DEVICE uint32_t kvs_byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
     return __byte_perm(a, b, selector);
 }
@@ -145,6 +149,10 @@ KVS_DEVICE float kvs_reciprocal(float x) {
 
 KVS_DEVICE float kvs_fma(float a, float b, float c) {
     return __builtin_fmaf(a, b, c);
+}
+
+KVS_DEVICE float kvs_sqrt(float x) {
+    return __builtin_sqrtf(x);
 }
 
 KVS_DEVICE uint32_t kvs_byte_perm(uint32_t a, uint32_t b, uint32_t selector) {

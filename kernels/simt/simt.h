@@ -17,8 +17,8 @@
  *   T kvs_shfl(T, int lane)  T kvs_shfl_xor(T, int mask)  T kvs_shfl_down(T, int distance)   T of 4 bytes, full warp
  *   uint32_t kvs_ballot(int)   int kvs_any(int)   int kvs_all(int)   void kvs_syncwarp()   void kvs_syncthreads()
  *
- *   kvs_pair_min, _max, _min_unsigned, _mul, _fma, _of, _low, _high, kvs_exp2, kvs_fma, kvs_byte_perm, kvs_popcount,
- *   kvs_movmatrix_trans                                              arithmetic, in math.h
+ *   kvs_pair_min, _max, _min_unsigned, _mul, _fma, _of, _low, _high, kvs_exp2, kvs_fma, kvs_sqrt, kvs_byte_perm,
+ *   kvs_popcount, kvs_movmatrix_trans                                arithmetic, in math.h
  *
  *   KVS_KERNEL(max_threads, min_blocks) name(...)    a kernel, with the bounds that the compiler allots registers for
  *   KVS_DEVICE                                       a force-inlined function of the kernel side

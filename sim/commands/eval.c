@@ -11,6 +11,10 @@
 
 static const kvs_option options[] = {
     {"model", KVS_OPTION_TEXT, offsetof(eval_settings, model), "DIR", NULL, 0, 0, "a Hugging Face directory"},
+    {"backend", KVS_OPTION_TEXT, offsetof(eval_settings, backend), "cpu|cuda|simt", "cpu", 0, 0,
+     "what runs the model; simt: the CUDA kernels on the host, slowly"},
+    {"random-weights", KVS_OPTION_FLAG, offsetof(eval_settings, random_weights), NULL, NULL, 0, 0,
+     "of DIR only config.json is read, and weights are drawn by --seed: for trials of speed and memory"},
     {"tokens", KVS_OPTION_TEXT, offsetof(eval_settings, tokens), "FILE", NULL, 0, 0, "HDF5 file with token_ids"},
     {"scheme", KVS_OPTION_LIST, offsetof(eval_settings, schemes), "S", NULL, 0, 0,
      "name:key=value,...; may be repeated"},
@@ -80,7 +84,9 @@ static kvs_status open_all(eval_data *d, kvs_error *error) {
     for (int i = 0; i < s->tasks.count; i++)
         if (kvs_task_find(s->tasks.texts[i]) == NULL)
             return kvs_fail(error, KVS_USAGE, "--task", s->tasks.texts[i], "unknown task; known: copy, retrieve");
-    KVS_TRY(kvs_model_open(s->model, &d->model, error));
+    kvs_model_options how = {.random_weights = s->random_weights, .seed = (uint64_t)s->common.seed};
+    if (strcmp(s->backend, "cpu") != 0) KVS_TRY(kvs_executor_find(s->backend, &how.executor, error));
+    KVS_TRY(kvs_model_open_with(s->model, &how, &d->model, error));
     for (int i = 0; i < d->count; i++) {
         kvs_scheme *scheme;
         KVS_TRY(kvs_scheme_open(d->specs[i], d->model->config.head_dim, &scheme, error));

@@ -10,10 +10,10 @@ enum { EVAL_DISTANCES = 32 };
 
 typedef struct eval_settings {
     kvs_common common;
-    const char *model, *tokens, *distances, *trace;
+    const char *model, *tokens, *distances, *trace, *backend;
     kvs_texts schemes, grids, tasks, outputs;
     int64_t window, windows, prompt, generate, prompts, prompt_tokens, samples, task_context, at_tokens;
-    int speed, restart;
+    int speed, restart, random_weights;
 } eval_settings;
 
 typedef struct eval_data {
@@ -25,7 +25,8 @@ typedef struct eval_data {
     const char **specs; /* [count] */
     int count;
     kvs_results results; /* [count + 1]: full precision first, which goes to no file; one trace */
-    double blas_rate, read_rate, logit_seconds; /* NaN: not measured */
+    /* NaN: not measured. On a device read_rate is the bytes a second that copying moves. */
+    double blas_rate, read_rate, logit_seconds;
 } eval_data;
 
 /* Runs what is not in the journal of an interrupted run, and writes the result files. */

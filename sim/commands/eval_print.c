@@ -5,6 +5,7 @@
 
 #include "core/version.h"
 #include "sim/commands/eval.h"
+#include "sim/model/device_model.h"
 
 /* --- output --------------------------------------------------------------------------------------------------------
  */
@@ -32,7 +33,8 @@ static double forward_rate(const eval_data *d) {
 static double weight_rate(const eval_data *d) {
     const kvs_model_config *c = &d->model->config;
     double unread = c->tied ? 0 : (double)c->vocabulary * c->hidden;
-    return 4.0 * ((double)d->model->parameters - unread) * row(d, 0)->closed_loop.steps_per_s;
+    double each = d->model->device != NULL ? (double)kvs_number_bytes(d->model->device->number) : 4.0;
+    return each * ((double)d->model->parameters - unread) * row(d, 0)->closed_loop.steps_per_s;
 }
 
 static void add_number(cJSON *to, const char *name, double value) {
@@ -121,6 +123,9 @@ static void add_speed(cJSON *root, const eval_data *d) {
     add_number(speed, "logit_seconds", d->logit_seconds);
     add_number(speed, "decoding_weight_bytes_per_s", d->settings->generate > 0 ? weight_rate(d) : NAN);
     add_number(speed, "read_bytes_per_s", d->read_rate);
+    if (d->model->device == NULL) return;
+    add_number(speed, "weight_bytes", (double)d->model->device->bytes);
+    add_number(speed, "largest_cache_bytes", (double)d->model->device->largest_cache);
 }
 
 static cJSON *to_json(const eval_data *d) {
@@ -174,6 +179,10 @@ static void print_row(const eval_data *d, int run) {
 static void print_table(const eval_data *d) {
     printf("%s: %.0f windows of %lld tokens, %.0f predictions, %.0f tokens/s\n", d->model->config.name,
            d->results.traces[0].windows, (long long)d->settings->window, row(d, 0)->closed_loop.tokens, token_rate(d));
+    const kvs_device_model *device = d->model->device;
+    if (device != NULL)
+        printf("%s: weights take %.3g GB, the largest cache %.3g GB\n", device->facts.name, (double)device->bytes / 1e9,
+               (double)device->largest_cache / 1e9);
     if (isfinite(d->blas_rate))
         printf("forward pass %.1f GFLOP/s, %.0f %% of the BLAS library's %.1f at these sizes\n", forward_rate(d) / 1e9,
                100 * forward_rate(d) / d->blas_rate, d->blas_rate / 1e9);
@@ -187,8 +196,9 @@ static void print_generation(const eval_data *d) {
     printf("\ngreedy generation of %lld tokens behind %lld prompts of %lld tokens\n", (long long)s->generate,
            (long long)s->prompts, (long long)s->prompt_tokens);
     if (isfinite(d->read_rate))
-        printf("decoding reads weights at %.1f GB/s, %.0f %% of the %.1f GB/s of reading them alone\n",
-               weight_rate(d) / 1e9, 100 * weight_rate(d) / d->read_rate, d->read_rate / 1e9);
+        printf("decoding reads weights at %.1f GB/s, %.0f %% of the %.1f GB/s of %s alone\n", weight_rate(d) / 1e9,
+               100 * weight_rate(d) / d->read_rate, d->read_rate / 1e9,
+               d->model->device != NULL ? "copying" : "reading them");
     printf("%-44s %13s %11s %9s\n", "scheme", "common prefix", "equal share", "tokens/s");
     for (int run = 0; run <= d->count; run++)
         printf("%-44s %13.1f %11.4f %9.1f\n", row(d, run)->scheme, row(d, run)->closed_loop.common_prefix_tokens,

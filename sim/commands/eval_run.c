@@ -10,6 +10,7 @@
 #include "sim/commands/eval.h"
 #include "sim/commands/report.h"
 #include "sim/journal.h"
+#include "sim/model/device_model.h"
 #include "sim/model/speed.h"
 
 enum { BATCH = 8, TASKS_LIMIT = 64 }; /* schemes that share the passes in full precision; a kill loses no more */
@@ -93,6 +94,7 @@ static kvs_status describe_source(eval_run_state *r, kvs_error *error) {
     source->tokens_path = strdup(s->tokens);
     if (source->path == NULL || source->model_path == NULL || source->tokens_path == NULL) return no_memory(error);
     KVS_TRY(digest(source->path, &source->sha256, error));
+    if (s->random_weights) snprintf(weights, sizeof weights, "%s/config.json", s->model);
     KVS_TRY(digest(weights, &source->model_sha256, error));
     return digest(s->tokens, &source->tokens_sha256, error);
 }
@@ -117,9 +119,9 @@ static char *key_of(const eval_run_state *r) {
     size_t bytes = 0;
     FILE *text = open_memstream(&key, &bytes);
     if (text == NULL) return NULL;
-    fprintf(text, "eval\nversion %s\nmodel %s\ntokens %s\ntrace %s\nseed %lld\n", r->data->results.version,
-            r->source.model_sha256, r->source.tokens_sha256, s->trace != NULL ? r->source.sha256 : "none",
-            (long long)s->common.seed);
+    fprintf(text, "eval on %s%s\nversion %s\nmodel %s\ntokens %s\ntrace %s\nseed %lld\n", s->backend,
+            s->random_weights ? " with random weights" : "", r->data->results.version, r->source.model_sha256,
+            r->source.tokens_sha256, s->trace != NULL ? r->source.sha256 : "none", (long long)s->common.seed);
     fprintf(text, "window %lld\nwindows %lld\nprompt %lld\ngenerate %lld %lld %lld\nat_tokens %lld\n",
             (long long)s->window, (long long)s->windows, (long long)s->prompt, (long long)s->generate,
             (long long)s->prompts, (long long)s->prompt_tokens, (long long)r->plan.at_tokens);
@@ -253,6 +255,8 @@ static kvs_status write_all(const eval_run_state *r, kvs_error *error) {
 
 static kvs_status measure_speed(eval_data *d, kvs_error *error) {
     if (!d->settings->speed) return KVS_OK;
+    if (d->model->device != NULL)
+        return kvs_device_model_rates(d->model, (int)d->settings->window, &d->blas_rate, &d->read_rate, error);
     if (d->settings->generate > 0) d->read_rate = kvs_read_rate(d->model->memory, d->model->parameters);
     return kvs_blas_rate(&d->model->config, (int)d->settings->window, &d->blas_rate, error);
 }

@@ -84,6 +84,21 @@ static kvs_status read_rope(const char *file, const cJSON *root, kvs_model_confi
     return kvs_rope_read(file, scaling, theta, config->head_dim, config->max_positions, &config->rope, error);
 }
 
+/* Says how random weights are drawn; those of files say it themselves. */
+static kvs_status read_number(const char *file, const cJSON *root, kvs_model_config *config, kvs_error *error) {
+    static const struct {
+        const char *name;
+        kvs_number number;
+    } numbers[] = {{"bfloat16", KVS_NUMBER_BF16}, {"float16", KVS_NUMBER_F16}, {"float32", KVS_NUMBER_F32}};
+    const char *name;
+    KVS_TRY(kvs_json_text(file, root, "dtype", "bfloat16", &name, error)); /* newer files */
+    KVS_TRY(kvs_json_text(file, root, "torch_dtype", name, &name, error));
+    config->number = KVS_NUMBER_BF16;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (strcmp(numbers[i].name, name) == 0) config->number = numbers[i].number;
+    return KVS_OK;
+}
+
 static kvs_status read_end_tokens(const char *file, const cJSON *root, kvs_model_config *config, kvs_error *error) {
     const cJSON *end = kvs_json_find(root, "eos_token_id");
     const int limit = (int)(sizeof config->end_tokens / sizeof *config->end_tokens);
@@ -107,6 +122,7 @@ static kvs_status read_all(const char *file, const cJSON *root, kvs_model_config
     KVS_TRY(kvs_json_real(file, root, "rms_norm_eps", 0, 1, 1e-6, &config->norm_epsilon, error));
     KVS_TRY(kvs_json_bool(file, root, "tie_word_embeddings", 0, &config->tied, error));
     KVS_TRY(read_rope(file, root, config, error));
+    KVS_TRY(read_number(file, root, config, error));
     return read_end_tokens(file, root, config, error);
 }
 

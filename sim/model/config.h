@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "core/status.h"
+#include "kernels/model_kernels.h"
 
 #define KVS_MODEL_MAX_ROTARY 1024
 
@@ -33,6 +34,7 @@ typedef struct kvs_model_config {
     int qk_norm; /* 1: q and k of each head pass an RMSNorm before RoPE (Qwen3) */
     int tied;    /* 1: the output projection is the embedding */
     double norm_epsilon;
+    kvs_number number; /* torch_dtype; where it is not said, bfloat16 */
     kvs_rope rope;
     int end_tokens[8], end_count; /* eos_token_id */
 } kvs_model_config;

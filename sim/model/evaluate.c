@@ -61,13 +61,13 @@ static kvs_status run_window(evaluator *e, int index, kvs_error *error) {
 }
 
 /* The logits of positions [first, first + rows) of every run, and what they say about the next tokens. */
-static void judge_block(const evaluator *e, const int32_t *ids, int first, int rows) {
+static kvs_status judge_block(const evaluator *e, const int32_t *ids, int first, int rows, kvs_error *error) {
     size_t vocabulary = (size_t)e->model->config.vocabulary, hidden = (size_t)e->model->config.hidden;
     float *full = e->logits + 2 * ROWS * vocabulary * (size_t)omp_get_thread_num(), *other = full + ROWS * vocabulary;
     kvs_logit_row full_rows[ROWS];
     for (int run = 0; run < e->runs; run++) {
         float *logits = run == 0 ? full : other;
-        kvs_model_logits(e->model, hidden_of(e, run) + (size_t)first * hidden, rows, logits);
+        KVS_TRY(kvs_model_logits(e->model, hidden_of(e, run) + (size_t)first * hidden, rows, logits, error));
         for (int r = 0; r < rows; r++) {
             const float *row = logits + (size_t)r * vocabulary, *full_row = full + (size_t)r * vocabulary;
             int target = ids[first + r + 1];
@@ -81,6 +81,7 @@ static void judge_block(const evaluator *e, const int32_t *ids, int first, int r
             };
         }
     }
+    return KVS_OK;
 }
 
 /* Sums run in the order of positions, so that the threads do not show. */
@@ -106,15 +107,25 @@ static void add_up(evaluator *e, int index) {
     }
 }
 
-static double judge_window(evaluator *e, int index) {
+static kvs_status judge_window(evaluator *e, int index, double *seconds, kvs_error *error) {
     double started = kvs_seconds();
+    kvs_status status = KVS_OK;
     const int32_t *ids = e->tokens->ids + (size_t)index * (size_t)e->window;
     int count = e->window - 1;
 #pragma omp parallel for schedule(dynamic)
-    for (int first = 0; first < count; first += ROWS)
-        judge_block(e, ids, first, count - first < ROWS ? count - first : ROWS);
-    add_up(e, index);
-    return kvs_seconds() - started;
+    for (int first = 0; first < count; first += ROWS) {
+        kvs_error mine;
+        kvs_status one = judge_block(e, ids, first, count - first < ROWS ? count - first : ROWS, &mine);
+        if (one == KVS_OK) continue;
+#pragma omp critical(kvs_evaluate)
+        {
+            status = one;
+            *error = mine;
+        }
+    }
+    if (status == KVS_OK) add_up(e, index);
+    *seconds += kvs_seconds() - started;
+    return status;
 }
 
 /* --- the whole text ------------------------------------------------------------------------------------------------
@@ -196,7 +207,7 @@ static kvs_status run_all(evaluator *e, kvs_evaluation *evaluation, kvs_error *e
     for (int i = 0; i < evaluation->windows && status == KVS_OK; i++) {
         int index = (int)(i * all / evaluation->windows);
         status = run_window(e, index, error);
-        if (status == KVS_OK) evaluation->logit_seconds += judge_window(e, index);
+        if (status == KVS_OK) status = judge_window(e, index, &evaluation->logit_seconds, error);
         kvs_progress_add(&progress, 1);
     }
     kvs_progress_end(&progress);

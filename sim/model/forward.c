@@ -10,6 +10,7 @@
 #include "core/progress.h"
 #include "kernels/cache.h"
 #include "sim/model/attention.h"
+#include "sim/model/device_model.h"
 #include "sim/model/rope.h"
 #include "sim/model/vector.h"
 
@@ -20,6 +21,7 @@ enum {
 
 struct kvs_session {
     const kvs_model *model;
+    kvs_device_session *device; /* of a model on a device, which does everything */
     kvs_model_pass pass;
     int capacity, seen;         /* tokens */
     int layers_kept;            /* caches: 1 if each layer may overwrite the one before it */
@@ -131,7 +133,9 @@ static kvs_status open_session(const kvs_model *model, const kvs_model_pass *pas
     kvs_session *s = calloc(1, sizeof *s);
     if (s == NULL) return kvs_fail(error, KVS_INPUT, model->directory, NULL, "out of memory");
     *s = (kvs_session){.model = model, .pass = *pass, .capacity = capacity, .layers_kept = layers_kept};
-    kvs_status status = set_up(s, error);
+    kvs_status status = model->device == NULL
+                            ? set_up(s, error)
+                            : kvs_device_session_open(model, pass, capacity, layers_kept, &s->device, error);
     if (status == KVS_OK)
         *session = s;
     else
@@ -146,6 +150,7 @@ kvs_status kvs_session_open(const kvs_model *model, const kvs_model_pass *pass, 
 
 void kvs_session_close(kvs_session *s) {
     if (s == NULL) return;
+    kvs_device_session_close(s->device);
     void *all[] = {s->cosines, s->sines, s->k, s->v,       s->k_stored, s->v_stored,
                    s->k_end,   s->v_end, s->x, s->scratch, s->q,        s->attended};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
@@ -335,19 +340,25 @@ static kvs_status run_layer(const kvs_session *s, int layer, kvs_error *error) {
 /* --- the contract --------------------------------------------------------------------------------------------------
  */
 
-kvs_status kvs_session_run(kvs_session *s, const int32_t *ids, int tokens, float *hidden, kvs_error *error) {
+static kvs_status run_here(kvs_session *s, const int32_t *ids, int tokens, float *hidden, kvs_error *error) {
     const kvs_model_config *c = &s->model->config;
-    if (tokens < 1 || tokens > s->capacity - s->seen)
-        return kvs_fail(error, KVS_INPUT, s->model->directory, NULL, "%d tokens behind %d do not fit the %d asked for",
-                        tokens, s->seen, s->capacity);
     KVS_TRY(make_room(s, tokens, error));
     KVS_TRY(embed(s, ids, error));
     for (int i = 0; i < c->layers; i++) KVS_TRY(run_layer(s, i, error));
-    s->seen += tokens;
     for (int t = 0; t < tokens; t++)
         kvs_rms_norm(c->hidden, s->x + (size_t)t * (size_t)c->hidden, s->model->final_norm, (float)c->norm_epsilon,
                      hidden + (size_t)t * (size_t)c->hidden);
     return KVS_OK;
+}
+
+kvs_status kvs_session_run(kvs_session *s, const int32_t *ids, int tokens, float *hidden, kvs_error *error) {
+    if (tokens < 1 || tokens > s->capacity - s->seen)
+        return kvs_fail(error, KVS_INPUT, s->model->directory, NULL, "%d tokens behind %d do not fit the %d asked for",
+                        tokens, s->seen, s->capacity);
+    kvs_status status = s->device != NULL ? kvs_device_session_run(s->device, ids, tokens, hidden, error)
+                                          : run_here(s, ids, tokens, hidden, error);
+    if (status == KVS_OK) s->seen += tokens;
+    return status;
 }
 
 kvs_status kvs_model_forward(const kvs_model *model, const kvs_model_pass *pass, const int32_t *ids, int tokens,
@@ -359,6 +370,8 @@ kvs_status kvs_model_forward(const kvs_model *model, const kvs_model_pass *pass,
     return status;
 }
 
-void kvs_model_logits(const kvs_model *model, const float *hidden, int rows, float *logits) {
+kvs_status kvs_model_logits(const kvs_model *model, const float *hidden, int rows, float *logits, kvs_error *error) {
+    if (model->device != NULL) return kvs_device_model_logits(model, hidden, rows, logits, error);
     multiply(rows, model->config.vocabulary, model->config.hidden, hidden, model->logit_head, 0.0f, logits);
+    return KVS_OK;
 }

@@ -57,9 +57,10 @@ KVS_MUST_CHECK kvs_status kvs_session_run(kvs_session *session, const int32_t *i
 KVS_MUST_CHECK kvs_status kvs_model_forward(const kvs_model *model, const kvs_model_pass *pass, const int32_t *ids,
                                             int tokens, float *hidden, kvs_error *error);
 
-/* logits [rows][vocabulary] of hidden [rows][hidden]. More than one row run on one thread: call it for blocks of rows
- * from many. */
-void kvs_model_logits(const kvs_model *model, const float *hidden, int rows, float *logits);
+/* logits [rows][vocabulary] of hidden [rows][hidden]. On the CPU more than one row run on one thread: call it for
+ * blocks of rows from many. Fails with KVS_DEVICE, on a device alone. */
+KVS_MUST_CHECK kvs_status kvs_model_logits(const kvs_model *model, const float *hidden, int rows, float *logits,
+                                           kvs_error *error);
 
 #ifdef __cplusplus
 }

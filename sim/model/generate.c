@@ -25,7 +25,7 @@ static kvs_status run(generator *g, const int32_t *prompt, int prompt_tokens, in
     const float *last = g->hidden + (size_t)(prompt_tokens - 1) * (size_t)c->hidden;
     double started = kvs_seconds();
     while (*made < count) {
-        kvs_model_logits(g->model, last, 1, g->logits);
+        KVS_TRY(kvs_model_logits(g->model, last, 1, g->logits, error));
         int32_t id = kvs_logits_summarize(c->vocabulary, g->logits).top;
         ids[(*made)++] = id;
         if (*made == count || (stop_at_end && is_end(c, id))) break;

@@ -2,12 +2,12 @@
 
 #include <cblas.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "sim/model/safetensors.h"
+#include "sim/model/device_model.h"
+#include "sim/model/weights.h"
 
 /* --- sizes and memory ----------------------------------------------------------------------------------------------
  */
@@ -64,70 +64,73 @@ static kvs_status allocate(kvs_model *model, kvs_error *error) {
 /* --- reading the weights -------------------------------------------------------------------------------------------
  */
 
-typedef struct reader {
-    kvs_model *model;
-    kvs_safetensors tensors;
-    int layer; /* -1: outside the layers */
-} reader;
-
-static kvs_status load(reader *from, const char *name, int rows, int columns, float *floats, kvs_error *error) {
-    char full[128];
-    if (from->layer < 0)
-        snprintf(full, sizeof full, "%s", name);
-    else
-        snprintf(full, sizeof full, "model.layers.%d.%s", from->layer, name);
-    from->model->parameters += (size_t)rows * (size_t)columns;
-    return kvs_safetensors_read(&from->tensors, full, rows, columns, floats, error);
-}
-
-static kvs_status load_layer(reader *from, kvs_error *error) {
-    const kvs_model_config *c = &from->model->config;
-    kvs_layer *layer = &from->model->layers[from->layer];
-    int q_rows = c->query_heads * c->head_dim, kv_rows = c->kv_heads * c->head_dim;
-    size_t row = (size_t)c->hidden;
-    float *k = layer->qkv + (size_t)q_rows * row, *v = k + (size_t)kv_rows * row;
-    float *up = layer->gate_up + (size_t)c->intermediate * row;
-    KVS_TRY(load(from, "input_layernorm.weight", 1, c->hidden, layer->input_norm, error));
-    KVS_TRY(load(from, "self_attn.q_proj.weight", q_rows, c->hidden, layer->qkv, error));
-    KVS_TRY(load(from, "self_attn.k_proj.weight", kv_rows, c->hidden, k, error));
-    KVS_TRY(load(from, "self_attn.v_proj.weight", kv_rows, c->hidden, v, error));
-    if (c->qk_norm) {
-        KVS_TRY(load(from, "self_attn.q_norm.weight", 1, c->head_dim, layer->q_norm, error));
-        KVS_TRY(load(from, "self_attn.k_norm.weight", 1, c->head_dim, layer->k_norm, error));
+static kvs_status load(kvs_model *model, const kvs_weight_source *source, int layer, const kvs_weight *weights,
+                       float *const *places, int count, kvs_error *error) {
+    for (int i = 0; i < count; i++) {
+        if (weights[i].name == NULL) continue;
+        model->parameters += (size_t)weights[i].rows * (size_t)weights[i].columns;
+        KVS_TRY(kvs_weight_read(source, layer, i, &weights[i], places[i], error));
     }
-    KVS_TRY(load(from, "self_attn.o_proj.weight", c->hidden, q_rows, layer->output, error));
-    KVS_TRY(load(from, "post_attention_layernorm.weight", 1, c->hidden, layer->post_norm, error));
-    KVS_TRY(load(from, "mlp.gate_proj.weight", c->intermediate, c->hidden, layer->gate_up, error));
-    KVS_TRY(load(from, "mlp.up_proj.weight", c->intermediate, c->hidden, up, error));
-    return load(from, "mlp.down_proj.weight", c->hidden, c->intermediate, layer->down, error);
-}
-
-static kvs_status load_all(reader *from, kvs_error *error) {
-    kvs_model *model = from->model;
-    const kvs_model_config *c = &model->config;
-    KVS_TRY(kvs_safetensors_open(model->directory, &from->tensors, error));
-    KVS_TRY(load(from, "model.embed_tokens.weight", c->vocabulary, c->hidden, model->embedding, error));
-    KVS_TRY(load(from, "model.norm.weight", 1, c->hidden, model->final_norm, error));
-    if (!c->tied) KVS_TRY(load(from, "lm_head.weight", c->vocabulary, c->hidden, model->logit_head, error));
-    for (from->layer = 0; from->layer < c->layers; from->layer++) KVS_TRY(load_layer(from, error));
     return KVS_OK;
 }
 
-kvs_status kvs_model_open(const char *directory, kvs_model **model, kvs_error *error) {
+static kvs_status load_layer(kvs_model *model, const kvs_weight_source *source, int index, kvs_error *error) {
+    const kvs_model_config *c = &model->config;
+    const kvs_layer *layer = &model->layers[index];
+    kvs_weight weights[KVS_LAYER_WEIGHTS];
+    kvs_layer_weights(c, weights);
+    float *k = layer->qkv + (size_t)c->query_heads * (size_t)c->head_dim * (size_t)c->hidden;
+    float *const places[KVS_LAYER_WEIGHTS] = {
+        [KVS_INPUT_NORM] = layer->input_norm,
+        [KVS_Q_ROWS] = layer->qkv,
+        [KVS_K_ROWS] = k,
+        [KVS_V_ROWS] = k + (size_t)c->kv_heads * (size_t)c->head_dim * (size_t)c->hidden,
+        [KVS_Q_NORM] = layer->q_norm,
+        [KVS_K_NORM] = layer->k_norm,
+        [KVS_OUTPUT] = layer->output,
+        [KVS_POST_NORM] = layer->post_norm,
+        [KVS_GATE] = layer->gate_up,
+        [KVS_UP] = layer->gate_up + (size_t)c->intermediate * (size_t)c->hidden,
+        [KVS_DOWN] = layer->down,
+    };
+    return load(model, source, index, weights, places, KVS_LAYER_WEIGHTS, error);
+}
+
+static kvs_status load_all(kvs_model *model, const kvs_weight_source *source, kvs_error *error) {
+    kvs_weight weights[KVS_OUTER_WEIGHTS];
+    kvs_outer_weights(&model->config, weights);
+    float *const places[KVS_OUTER_WEIGHTS] = {
+        [KVS_EMBEDDING] = model->embedding,
+        [KVS_FINAL_NORM] = model->final_norm,
+        [KVS_LOGIT_HEAD] = model->logit_head,
+    };
+    KVS_TRY(load(model, source, -1, weights, places, KVS_OUTER_WEIGHTS, error));
+    for (int i = 0; i < model->config.layers; i++) KVS_TRY(load_layer(model, source, i, error));
+    return KVS_OK;
+}
+
+static kvs_status open_cpu(kvs_model *model, kvs_weight_source *source, kvs_error *error) {
+    openblas_set_num_threads(1); /* blocks are spread over OpenMP's threads, see model.h */
+    KVS_TRY(allocate(model, error));
+    return load_all(model, source, error);
+}
+
+kvs_status kvs_model_open_with(const char *directory, const kvs_model_options *options, kvs_model **model,
+                               kvs_error *error) {
     *model = NULL;
     kvs_model *made = calloc(1, sizeof *made);
     if (made == NULL || (made->directory = strdup(directory)) == NULL) {
         free(made);
         return kvs_fail(error, KVS_INPUT, directory, NULL, "out of memory");
     }
-    openblas_set_num_threads(1); /* blocks are spread over OpenMP's threads, see model.h */
-    reader from = {.model = made, .layer = -1};
-    kvs_status status;
-    KVS_TRY_OR(kvs_model_config_read(directory, &made->config, error), out);
-    KVS_TRY_OR(allocate(made, error), out);
-    status = load_all(&from, error);
-    kvs_safetensors_close(&from.tensors);
-out:
+    kvs_weight_source source = {
+        .directory = directory, .config = &made->config, .random = options->random_weights, .seed = options->seed};
+    kvs_status status = kvs_model_config_read(directory, &made->config, error);
+    if (status == KVS_OK) status = kvs_weights_open(&source, error);
+    if (status == KVS_OK && options->executor == NULL) status = open_cpu(made, &source, error);
+    if (status == KVS_OK && options->executor != NULL)
+        status = kvs_device_model_open(made, &source, options->executor, error);
+    kvs_weights_close(&source);
     if (status == KVS_OK)
         *model = made;
     else
@@ -135,8 +138,13 @@ out:
     return status;
 }
 
+kvs_status kvs_model_open(const char *directory, kvs_model **model, kvs_error *error) {
+    return kvs_model_open_with(directory, &(kvs_model_options){0}, model, error);
+}
+
 void kvs_model_close(kvs_model *model) {
     if (model == NULL) return;
+    kvs_device_model_close(model->device);
     free(model->memory);
     free(model->layers);
     free(model->directory);

@@ -1,9 +1,9 @@
-/* model.h: a decoder-only transformer run on the CPU in binary32.
+/* model.h: a decoder-only transformer, on the CPU in binary32 or on a device (device_model.h).
  *
  * One layer, for the row x of a token (RMSNorm, rotary embedding, grouped-query attention, SwiGLU):
  *     h = norm(x);  q, k, v = h Wq^T, h Wk^T, h Wv^T;  q, k = rope(norm(q)), rope(norm(k))   (inner norm: Qwen3 only)
  *     x = x + attention(q, k, v) Wo^T;  h = norm(x);  x = x + (silu(h Wg^T) * (h Wu^T)) Wd^T
- * and logits = norm(x) We^T. Weights stored as BF16, F16 or F32 are widened to binary32 once.
+ * and logits = norm(x) We^T. On the CPU, weights stored as BF16, F16 or F32 are widened to binary32 once.
  */
 #ifndef KVS_SIM_MODEL_MODEL_H
 #define KVS_SIM_MODEL_MODEL_H
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "core/status.h"
+#include "kernels/executor.h"
 #include "sim/model/config.h"
 
 #ifdef __cplusplus
@@ -28,12 +29,15 @@ typedef struct kvs_layer {
     float *down;            /* [hidden][intermediate] */
 } kvs_layer;
 
+typedef struct kvs_device_model kvs_device_model;
+
 typedef struct kvs_model {
     kvs_model_config config;
     char *directory;
-    float *embedding;  /* [vocabulary][hidden] */
-    float *final_norm; /* [hidden] */
-    float *logit_head; /* [vocabulary][hidden]; the embedding where the two are tied */
+    kvs_device_model *device; /* NULL: on the CPU; otherwise the pointers below are NULL */
+    float *embedding;         /* [vocabulary][hidden] */
+    float *final_norm;        /* [hidden] */
+    float *logit_head;        /* [vocabulary][hidden]; the embedding where the two are tied */
     kvs_layer *layers;
     float *memory;
     size_t parameters;
@@ -43,6 +47,16 @@ typedef struct kvs_model {
  * key or tensor at fault, or says how much memory is wanting. */
 KVS_MUST_CHECK kvs_status kvs_model_open(const char *directory, kvs_model **model, kvs_error *error);
 void kvs_model_close(kvs_model *model);
+
+typedef struct kvs_model_options {
+    const kvs_executor *executor; /* NULL: the CPU */
+    int random_weights;           /* 1: only config.json is read; the weights are drawn (weights.h), keyed by seed */
+    uint64_t seed;
+} kvs_model_options;
+
+/* The same as the options say. KVS_DEVICE: the device is missing, or too small for the weights. */
+KVS_MUST_CHECK kvs_status kvs_model_open_with(const char *directory, const kvs_model_options *options,
+                                              kvs_model **model, kvs_error *error);
 
 /* The factor on q . k: 1 / sqrt(head_dim). */
 double kvs_model_softmax_scale(const kvs_model_config *config);

@@ -283,17 +283,17 @@ const kvs_stored_tensor *kvs_safetensors_find(const kvs_safetensors *tensors, co
     return bsearch(name, tensors->tensors, (size_t)tensors->tensors_count, sizeof *tensors->tensors, name_against);
 }
 
-/* Data may stand at any byte, so it goes through an aligned buffer. */
-static void convert(const kvs_stored_tensor *tensor, float *floats) {
+/* Elements [from, from + elements). Data may stand at any byte, so it goes through an aligned buffer. */
+static void convert(const kvs_stored_tensor *tensor, size_t from, size_t elements, float *floats) {
     enum { PART = 4096 };
     uint16_t words[PART];
     if (tensor->dtype == KVS_DTYPE_F32) {
-        memcpy(floats, tensor->data, tensor->elements * sizeof *floats);
+        memcpy(floats, tensor->data + from * sizeof *floats, elements * sizeof *floats);
         return;
     }
-    for (size_t done = 0; done < tensor->elements; done += PART) {
-        size_t count = tensor->elements - done < PART ? tensor->elements - done : PART;
-        memcpy(words, tensor->data + done * sizeof *words, count * sizeof *words);
+    for (size_t done = 0; done < elements; done += PART) {
+        size_t count = elements - done < PART ? elements - done : PART;
+        memcpy(words, tensor->data + (from + done) * sizeof *words, count * sizeof *words);
         if (tensor->dtype == KVS_DTYPE_F16)
             kvs_halves_to_floats(words, floats + done, count);
         else
@@ -301,8 +301,8 @@ static void convert(const kvs_stored_tensor *tensor, float *floats) {
     }
 }
 
-kvs_status kvs_safetensors_read(const kvs_safetensors *tensors, const char *name, int64_t rows, int64_t columns,
-                                float *floats, kvs_error *error) {
+static kvs_status locate(const kvs_safetensors *tensors, const char *name, int64_t rows, int64_t columns,
+                         const kvs_stored_tensor **found, kvs_error *error) {
     const kvs_stored_tensor *tensor = kvs_safetensors_find(tensors, name);
     if (tensor == NULL)
         return kvs_fail(error, KVS_INPUT, tensors->directory, name, "the tensor is missing from the safetensors files");
@@ -315,8 +315,37 @@ kvs_status kvs_safetensors_read(const kvs_safetensors *tensors, const char *name
                         tensor->elements, (long long)rows, (long long)columns);
     if (tensor->dtype == KVS_DTYPE_OTHER)
         return kvs_fail(error, KVS_INPUT, path, name, "is in no float type that is supported (F32, F16, BF16)");
-    convert(tensor, floats);
-    for (size_t i = 0; i < tensor->elements; i++)
-        if (!isfinite(floats[i])) return kvs_fail(error, KVS_INPUT, path, name, "element %zu is not finite", i);
+    *found = tensor;
     return KVS_OK;
+}
+
+static kvs_status not_finite(const kvs_safetensors *tensors, const kvs_stored_tensor *tensor, size_t element,
+                             kvs_error *error) {
+    return kvs_fail(error, KVS_INPUT, tensors->files[tensor->file].path, tensor->name, "element %zu is not finite",
+                    element);
+}
+
+kvs_status kvs_safetensors_read(const kvs_safetensors *tensors, const char *name, int64_t rows, int64_t columns,
+                                float *floats, kvs_error *error) {
+    const kvs_stored_tensor *tensor = NULL;
+    KVS_TRY(locate(tensors, name, rows, columns, &tensor, error));
+    convert(tensor, 0, tensor->elements, floats);
+    size_t first = kvs_first_nonfinite(floats, tensor->elements);
+    return first == tensor->elements ? KVS_OK : not_finite(tensors, tensor, first, error);
+}
+
+kvs_status kvs_safetensors_check(const kvs_safetensors *tensors, const char *name, int64_t rows, int64_t columns,
+                                 const kvs_stored_tensor **tensor, kvs_error *error) {
+    enum { PART = 1 << 16 };
+    KVS_TRY(locate(tensors, name, rows, columns, tensor, error));
+    float *floats = malloc(PART * sizeof *floats);
+    if (floats == NULL) return kvs_fail(error, KVS_INPUT, tensors->directory, name, "out of memory");
+    size_t elements = (*tensor)->elements, done = 0, first = 0, count = 0;
+    for (; done < elements && first == count; done += count) {
+        count = elements - done < PART ? elements - done : PART;
+        convert(*tensor, done, count, floats);
+        first = kvs_first_nonfinite(floats, count);
+    }
+    free(floats);
+    return first == count ? KVS_OK : not_finite(tensors, *tensor, done - count + first, error);
 }

@@ -62,6 +62,9 @@ const kvs_stored_tensor *kvs_safetensors_find(const kvs_safetensors *tensors, co
  * rows is 1) in a float type, every value finite. */
 KVS_MUST_CHECK kvs_status kvs_safetensors_read(const kvs_safetensors *tensors, const char *name, int64_t rows,
                                                int64_t columns, float *floats, kvs_error *error);
+/* The same checks without a copy: *tensor's data stay as they are stored. */
+KVS_MUST_CHECK kvs_status kvs_safetensors_check(const kvs_safetensors *tensors, const char *name, int64_t rows,
+                                                int64_t columns, const kvs_stored_tensor **tensor, kvs_error *error);
 
 #ifdef __cplusplus
 }

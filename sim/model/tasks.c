@@ -157,7 +157,8 @@ static kvs_status count_right(const task_run *t, const kvs_task_text *text, int 
         .scheme = run > 0 ? t->schemes[run - 1] : NULL, .seed = t->options->seed, .sequence = sample};
     KVS_TRY(kvs_model_forward(t->model, &pass, text->ids, text->context, t->hidden, error));
     int first = text->context - text->answer;
-    kvs_model_logits(t->model, t->hidden + (size_t)(first - 1) * (size_t)c->hidden, text->answer, t->logits);
+    KVS_TRY(kvs_model_logits(t->model, t->hidden + (size_t)(first - 1) * (size_t)c->hidden, text->answer, t->logits,
+                             error));
     *right = 0;
     for (int i = 0; i < text->answer; i++) {
         const float *row = t->logits + (size_t)i * (size_t)c->vocabulary;

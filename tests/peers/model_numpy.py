@@ -161,7 +161,6 @@ class Pass(ctypes.Structure):  # kvs_model_pass of sim/model/forward.h
 
 def library_logits(path, directory, ids, hidden_size, vocabulary, how=None):
     lib = ctypes.CDLL(path)
-    lib.kvs_model_logits.restype = None
     lib.kvs_model_close.restype = None
     error, text = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(1024)
     model = ctypes.c_void_p()
@@ -177,7 +176,8 @@ def library_logits(path, directory, ids, hidden_size, vocabulary, how=None):
     logits = np.zeros((len(ids), vocabulary), np.float32)
     must(lib.kvs_model_forward(model, ctypes.byref(how or Pass()), ids.ctypes.data_as(ctypes.c_void_p), len(ids),
                                hidden.ctypes.data_as(ctypes.c_void_p), error))
-    lib.kvs_model_logits(model, hidden.ctypes.data_as(ctypes.c_void_p), len(ids), logits.ctypes.data_as(ctypes.c_void_p))
+    must(lib.kvs_model_logits(model, hidden.ctypes.data_as(ctypes.c_void_p), len(ids),
+                              logits.ctypes.data_as(ctypes.c_void_p), error))
     lib.kvs_model_close(model)
     return logits
 
