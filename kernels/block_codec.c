@@ -45,6 +45,7 @@ kvs_status kvs_block_store(kvs_scheme *scheme, kvs_store *store, kvs_window wind
         return kvs_fail(error, KVS_USAGE, scheme->spec, "head_dim", "%d is not a multiple of blocks of %d channels",
                         scheme->head_dim, config->block);
     KVS_TRY(kvs_store_make(scheme, store, window, &block_codec, config, sizeof *config, error));
+    store->reads_prefix = config->fitted;
     if (config->fitted) store->head_bits = 32.0;
     return KVS_OK;
 }

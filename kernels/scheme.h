@@ -82,6 +82,7 @@ struct kvs_store {
     const kvs_codec *codec; /* NULL: full precision, nothing is ever stored quantized */
     kvs_query_needs needs;  /* of the codec */
     int unturns;            /* the codec undoes the rotary embedding: context->rope.inverse_frequency must be there */
+    int reads_prefix;       /* the codec reads context->prefix, at each call of `pages` */
     double head_bits;       /* metadata once a head and sequence: what was fitted to the prefix */
     void *config;           /* the codec's own settings; owned by the scheme */
 };

@@ -13,9 +13,11 @@ typedef struct work {
     float *states[KVS_MAX_MAPS], *prefix, *block, *inner;
 } work;
 
-/* Pages that are mapped at a time. */
+/* Pages that are mapped at a time: few, which stay in the cache, but for a codec that fits itself at each call. */
 static int64_t block_pages(const kvs_store *store) {
-    return store->window.page_tokens < KVS_MAP_TOKENS ? KVS_MAP_TOKENS / store->window.page_tokens : 1;
+    enum { FITTED_TOKENS = 1024 };
+    int tokens = store->reads_prefix ? FITTED_TOKENS : KVS_MAP_TOKENS;
+    return store->window.page_tokens < tokens ? tokens / store->window.page_tokens : 1;
 }
 
 static size_t divide(const config *c, float *scratch, work *w) {
@@ -46,11 +48,14 @@ static void apply(const config *c, int m, int back, const kvs_page_context *cont
 static const float *fit(const config *c, const kvs_page_context *context, work *w) {
     int64_t tokens = c->inner.window.prefix_tokens;
     if (context->prefix == NULL || tokens == 0) return NULL;
+    int last = c->inner.reads_prefix ? c->count - 1 : -1; /* nobody sees what the maps after the last fit make of it */
+    for (int m = 0; m < c->count; m++)
+        if (c->maps[m].type->fit != NULL && m > last) last = m;
     memcpy(w->prefix, context->prefix, sizeof(float) * (size_t)tokens * (size_t)c->inner.head_dim);
-    for (int m = 0; m < c->count; m++) {
+    for (int m = 0; m <= last; m++) {
         const kvs_map *map = &c->maps[m];
         if (map->type->fit != NULL) map->type->fit(map, c->inner.head_dim, tokens, w->prefix, context, w->states[m]);
-        apply(c, m, 0, context, 0, tokens, w->states[m], w->prefix);
+        if (m < last || c->inner.reads_prefix) apply(c, m, 0, context, 0, tokens, w->states[m], w->prefix);
     }
     return w->prefix;
 }
@@ -76,7 +81,7 @@ static void pages(const kvs_store *store, const kvs_page_context *first, int64_t
     context.prefix = fit(c, first, &w);
     size_t head_dim = (size_t)store->head_dim, page_tokens = (size_t)store->window.page_tokens;
     size_t page_groups = inner->codec->page_groups != NULL ? (size_t)inner->codec->page_groups(inner) : 0;
-    int64_t step = block_pages(store);
+    int64_t step = block_pages(inner);
     for (int64_t p = 0; p < count; p += step) {
         int64_t block = count - p < step ? count - p : step, tokens = block * (int64_t)page_tokens;
         size_t element = (size_t)p * page_tokens * head_dim;
@@ -123,6 +128,7 @@ kvs_status kvs_transform_store(kvs_scheme *scheme, kvs_store *store, const kvs_m
     wrapped.needs = store->needs;
     wrapped.head_bits = store->head_bits;
     wrapped.unturns = store->unturns;
+    wrapped.reads_prefix = store->reads_prefix;
     for (int m = 0; m < count; m++) wrapped.unturns |= maps[m].type->unturns;
     *store = wrapped;
     return KVS_OK;

@@ -13,7 +13,6 @@
  * holds: here the squared step weighs, so the codebook minimizes the squared error of K and of V. Levels are shared by
  * a layer there, by a head of K or V here. Low and high of V are kept as scale and offset in binary16. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/half.h"
@@ -56,25 +55,31 @@ typedef struct kvquant {
 /* --- normalization -------------------------------------------------------------------------------------------------
  */
 
-static int rising(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
+/* The `keep` least of sign * x, rising: count values, step apart. */
+static void least_of(float sign, const float *x, int count, int step, int keep, float *least) {
+    int have = 0;
+    for (int i = 0; i < count; i++) {
+        float value = sign * x[(size_t)i * (size_t)step];
+        if (have == keep && !(value < least[keep - 1])) continue;
+        int at = have < keep ? have++ : keep - 1;
+        for (; at > 0 && value < least[at - 1]; at--) least[at] = least[at - 1];
+        least[at] = value;
+    }
 }
 
-static float percentile(const float *sorted, int count, double part) {
-    double at = part * (count - 1);
-    int i = (int)at < count - 1 ? (int)at : count - 1;
-    double low = (double)sorted[i], high = (double)sorted[i + 1 < count ? i + 1 : i];
-    return (float)(low + (at - i) * (high - low));
+/* Of sign * x, times sign: the percentile outliers / 2, or with sign -1 the one as far from the other end. */
+static double percentile(const kvquant *c, float sign, const float *x, int count, int step, float *work) {
+    double at = c->outliers / 2.0 * (count - 1);
+    int i = (int)at, next = i + 1 < count ? i + 1 : i;
+    least_of(sign, x, count, step, next + 1, work);
+    return (double)sign * ((double)work[i] + (at - i) * ((double)work[next] - (double)work[i]));
 }
 
 /* Offset and half range of count values, step apart; work: [count]. */
 static void fit_range(const kvquant *c, const float *x, int count, int step, float *work, float *offset, float *range) {
-    for (int i = 0; i < count; i++) work[i] = x[(size_t)i * (size_t)step];
-    qsort(work, (size_t)count, sizeof *work, rising);
-    float low = percentile(work, count, c->outliers / 2.0), high = percentile(work, count, 1.0 - c->outliers / 2.0);
-    *offset = kvs_round_to_half(0.5f * (high + low));
-    *range = kvs_round_to_half(0.5f * (high - low));
+    double low = percentile(c, 1.0f, x, count, step, work), high = percentile(c, -1.0f, x, count, step, work);
+    *offset = kvs_round_to_half((float)(0.5 * (high + low)));
+    *range = kvs_round_to_half((float)(0.5 * (high - low)));
 }
 
 static float normalized(float x, float offset, float range) {
@@ -140,13 +145,13 @@ static void fit_levels(const kvquant *c, const cells *all, float *levels, float 
 
 /* What a head is stored with; per token, offsets and ranges have one entry. */
 typedef struct fitted {
-    float *offsets, *ranges, *levels, *borders, *z, *codes, *sorted;
+    float *offsets, *ranges, *levels, *borders, *z, *codes, *work;
 } fitted;
 
 static size_t divide(const kvs_store *store, float *scratch, fitted *f) {
     size_t dim = (size_t)store->head_dim, prefix = (size_t)store->window.prefix_tokens;
     size_t parts[] = {dim, dim, MOST_LEVELS, MOST_LEVELS, dim, dim, dim > prefix ? dim : prefix}, at = 0;
-    float **arrays[] = {&f->offsets, &f->ranges, &f->levels, &f->borders, &f->z, &f->codes, &f->sorted};
+    float **arrays[] = {&f->offsets, &f->ranges, &f->levels, &f->borders, &f->z, &f->codes, &f->work};
     for (int i = 0; i < 7; i++) {
         *arrays[i] = scratch + at;
         at += parts[i];
@@ -159,10 +164,10 @@ static void fit(const kvs_store *store, const float *prefix, const fitted *f) {
     int dim = store->head_dim, tokens = store->window.prefix_tokens;
     cells all = {.weight = {0}};
     for (int d = 0; c->per_channel && d < dim; d++)
-        fit_range(c, prefix + d, tokens, dim, f->sorted, &f->offsets[d], &f->ranges[d]);
+        fit_range(c, prefix + d, tokens, dim, f->work, &f->offsets[d], &f->ranges[d]);
     for (int t = 0; t < tokens; t++) {
         const float *row = prefix + (size_t)t * (size_t)dim;
-        if (!c->per_channel) fit_range(c, row, dim, 1, f->sorted, f->offsets, f->ranges);
+        if (!c->per_channel) fit_range(c, row, dim, 1, f->work, f->offsets, f->ranges);
         gather(&all, dim, row, f->offsets, f->ranges, c->per_channel);
     }
     fit_levels(c, &all, f->levels, f->borders);
@@ -190,7 +195,7 @@ KVS_SIMD static void nearest_codes(int dim, int count, const float *restrict bor
 
 /* One token: x is not x_hat. */
 static void encode(const kvquant *c, int dim, const fitted *f, const float *x, float *x_hat, uint8_t *codes) {
-    if (!c->per_channel) fit_range(c, x, dim, 1, f->sorted, f->offsets, f->ranges);
+    if (!c->per_channel) fit_range(c, x, dim, 1, f->work, f->offsets, f->ranges);
     for (int d = 0; d < dim; d++) {
         int i = c->per_channel ? d : 0;
         f->z[d] = normalized(x[d], f->offsets[i], f->ranges[i]);
@@ -252,6 +257,7 @@ static kvs_status open_kvquant(kvs_scheme *scheme, kvs_error *error) {
     KVS_TRY(kvs_store_make(scheme, &scheme->v, window, &codec, &store, sizeof store, error));
     store.per_channel = 1;
     KVS_TRY(kvs_store_make(scheme, &scheme->k, window, &codec, &store, sizeof store, error));
+    scheme->k.reads_prefix = scheme->v.reads_prefix = 1;
     scheme->v.head_bits = 16.0 * store.count;
     scheme->k.head_bits = 16.0 * store.count + 32.0 * scheme->head_dim; /* levels, offsets and ranges */
     const kvs_map unturn = {.type = &kvs_map_unturn};

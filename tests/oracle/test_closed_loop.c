@@ -123,6 +123,8 @@ static void attend(const held *k, const held *v, const float *q, int token, floa
     for (int d = 0; d < DIM; d++) out[d] = (float)sums[d];
 }
 
+static const double *frequencies; /* of the model's rotary embedding */
+
 /* After the step that made `seen` tokens: stores every page that has become due, one page at a time. */
 static void quantize_due(held *h, const kvs_store *store, int layer, int head, int64_t seen, int64_t prompt) {
     if (store->codec == NULL) return;
@@ -133,7 +135,9 @@ static void quantize_due(held *h, const kvs_store *store, int layer, int head, i
     for (; h->stored_end < kvs_window_stored_end(&store->window, seen, prompt); h->stored_end += page_tokens) {
         kvs_page_place place = {9, 3, layer, head, (int)((h->stored_end - sink) / page_tokens)};
         kvs_coded out = {.x_hat = h->as_read[h->stored_end]};
-        kvs_page_context context = {.place = place, .prefix = store->window.prefix_tokens > 0 ? h->full[0] : NULL};
+        kvs_page_context context = {.place = place,
+                                    .rope = {DIM, 0, frequencies},
+                                    .prefix = store->window.prefix_tokens > 0 ? h->full[0] : NULL};
         store->codec->pages(store, &context, 1, h->full[h->stored_end], out, scratch);
     }
     free(scratch);
@@ -248,8 +252,13 @@ static void a_pass_equals_the_loop(void **state) {
                                         "kivi:bits=2,group=16,residual=32",
                                         "kitty:boost=0.25,page=16,v_group=32,sink=4,window=16",
                                         "kitty:boost=0.25,page=32,v_group=16,sink=3,window=0,variant=simulator",
-                                        "kitty:boost=0.5,page=16,rank=random,sink=0,window=7"};
+                                        "kitty:boost=0.5,page=16,rank=random,sink=0,window=7",
+                                        "kvquant:bits=2,prefix=40,page=8",
+                                        "rotatekv:bits=3,prefix=30,sink=2",
+                                        "skvq:bits=3,group=8,prefix=30,window=20",
+                                        "gear:group=16,page=16,rank=2"};
     kvs_model *m = make_model();
+    frequencies = m->config.rope.inverse_frequency;
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         compare(m, specs[i], 0);
         compare(m, specs[i], 70);
