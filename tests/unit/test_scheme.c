@@ -107,6 +107,7 @@ static void defaults_can_be_written_out(void **state) {
         const kvs_scheme_type *type = kvs_scheme_types[i];
         kvs_scheme *plain = opened(type->name, 128);
         for (const kvs_param *p = type->params; p->name != NULL; p++) {
+            if (*p->fallback == '\0') continue; /* a text that means none, which nobody can write */
             char spec[96], text[32];
             kvs_params_text(p, plain->config, text, sizeof text);
             assert_string_equal(text, p->fallback);
