@@ -18,9 +18,12 @@ struct kvs_page_source {
     const uint8_t *at[2];
 };
 
-/* `bytes` bytes, a multiple of 16, by one warp. */
+/* `bytes` bytes, a multiple of 16, by one warp. All lanes take as many turns: lanes that leave a loop earlier would go
+ * their own way where the compiler unrolls it, and the warp would ask for the same bytes in more requests. */
 KVS_DEVICE void kvs_fetch(unsigned char *shared, const uint8_t *from, uint32_t bytes) {
-    for (uint32_t at = threadIdx.x % 32 * 16; at < bytes; at += 512) kvs_cp_async16(shared + at, from + at);
+    uint32_t lane = threadIdx.x % 32 * 16;
+    for (uint32_t turn = 0; turn < bytes; turn += 512)
+        if (turn + lane < bytes) kvs_cp_async16(shared + turn + lane, from + turn + lane);
 }
 
 /* --- arithmetic of codes -------------------------------------------------------------------------------------------

@@ -22,35 +22,6 @@ static const char *const golden[] = {
 };
 enum { GOLDEN = sizeof golden / sizeof *golden, MAX_NAMES = 32 };
 
-/* Rules that are known not to hold, with the reason; layout NULL: in any. A kernel that is improved loses its lines. */
-#define SPILLS   "the device's compiler keeps arrays or spilled registers in local memory"
-#define DIVERGES "lanes that diverged meet again earlier on the device than on the SIMT runtime"
-#define UNROLLS  "the device's compiler unrolls the copying loop, through which lanes with fewer turns then go apart"
-static const struct known {
-    const char *kernel, *layout, *metric, *reason;
-} known[] = {
-    {"dequantize_k", NULL, "local_load_sectors", SPILLS},
-    {"dequantize_k", NULL, "local_store_sectors", SPILLS},
-    {"dequantize_k", NULL, "dram_read_bytes", SPILLS},
-    {"dequantize_k", NULL, "dram_written_bytes", SPILLS},
-    {"dequantize_k", "permuted", "load_requests", DIVERGES},
-    {"dequantize_k", "permuted", "store_requests", DIVERGES},
-    {"dequantize_k", "permuted", "store_sectors", DIVERGES},
-    {"decode_attention", NULL, "local_load_sectors", SPILLS},
-    {"decode_attention", NULL, "local_store_sectors", SPILLS},
-    {"decode_attention", NULL, "copy_requests", UNROLLS},
-    {"decode_attention", "mixed-scattered", "copy_sectors", UNROLLS},
-};
-
-static int is_known(const kvs_profile_launch *launch, const char *metric) {
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        const struct known *k = &known[i];
-        int layout = k->layout == NULL || (launch->layout != NULL && strcmp(k->layout, launch->layout) == 0);
-        if (layout && strcmp(k->kernel, launch->kernel) == 0 && strcmp(k->metric, metric) == 0) return 1;
-    }
-    return 0;
-}
-
 /* Whether the prediction of this row is another than when it was measured, because the kernels are others. */
 static int has_changed(const kvs_profile *now, const kvs_profile *from, const kvs_profile_metric *m) {
     if (from == NULL || strcmp(from->kernel_sources, now->kernel_sources) == 0) return 0;
@@ -64,10 +35,9 @@ static int has_changed(const kvs_profile *now, const kvs_profile *from, const kv
     return 1;
 }
 
-/* Every rule holds, but for the known ones and those that can only be judged by measuring again. Returns how many hold.
- */
+/* Every rule holds, but for those that can only be judged by measuring again. Returns how many hold. */
 static int check(const kvs_profile *p, const kvs_profile *from, const char *path) {
-    int checked = 0, changed = 0, excused = 0;
+    int checked = 0, changed = 0;
     for (int i = 0; i < p->metrics_count; i++) {
         const kvs_profile_metric *m = &p->metrics[i];
         const kvs_profile_launch *l = &p->launches[m->launch];
@@ -76,14 +46,11 @@ static int check(const kvs_profile *p, const kvs_profile *from, const char *path
             changed++;
             continue;
         }
-        int holds = strcmp(m->verdict, "holds") == 0;
-        checked += holds;
-        excused += !holds;
-        if (!holds && !is_known(l, m->metric))
+        checked++;
+        if (strcmp(m->verdict, "holds") != 0)
             fail_msg("%s: %s, %s: %s: %.0f predicted, %.0f measured", path, l->kernel,
                      l->layout != NULL ? l->layout : "every layout", m->metric, m->predicted, m->measured);
     }
-    if (excused > 0) print_message("# %s: %d differences that are known\n", path, excused);
     if (changed > 0)
         print_message("# %s: kernels have changed in %d counts since; tools/profile_golden.sh measures again\n", path,
                       changed);
