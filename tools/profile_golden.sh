@@ -14,11 +14,13 @@ measure() {
     [ $code -le 1 ] || exit $code
     [ $code = 0 ] || status=1
     python3 - "$folder/$name.json" <<'PYTHON' || exit 3
-import json, sys
+import json, os, sys
 made = ("duration", "dram_written_bytes", "bandwidth", "fraction_of_copy",
         *(f"{kind}_{what}" for kind in ("load", "copy", "store") for what in ("sectors_per_request", "bytes_per_sector")))
 with open(sys.argv[1]) as file:
     profile = json.load(file)
+# Where it was written says nothing about what was measured.
+profile["command_line"] = profile["command_line"].replace(sys.argv[1], os.path.basename(sys.argv[1]))
 for launch in profile["launches"]:
     launch["lines"] = []
     launch["metrics"] = [m for m in launch["metrics"] if m["measured"] is not None and m["metric"] not in made]
