@@ -4,14 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define REAL(field, unit)                                                                                              \
-    { #field, KVS_FIELD_REAL, offsetof(ROW, field), unit, 0 }
-#define LONG(field, unit)                                                                                              \
-    { #field, KVS_FIELD_LONG, offsetof(ROW, field), unit, 0 }
-#define TEXT(field)                                                                                                    \
-    { #field, KVS_FIELD_TEXT, offsetof(ROW, field), "", 0 }
-#define END                                                                                                            \
-    { NULL, KVS_FIELD_TEXT, 0, NULL, 0 }
+#include "analysis/field_table.h"
 
 #define ROW kvs_occupancy
 const kvs_field kvs_occupancy_fields[] = {

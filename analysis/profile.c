@@ -4,21 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/field_table.h"
 #include "analysis/profile_internal.h"
 
 /* --- the fields ----------------------------------------------------------------------------------------------------
  */
-
-#define REAL(field, unit)                                                                                              \
-    { #field, KVS_FIELD_REAL, offsetof(ROW, field), unit, 0 }
-#define INT(field, unit)                                                                                               \
-    { #field, KVS_FIELD_INT, offsetof(ROW, field), unit, 0 }
-#define LONG(field, unit)                                                                                              \
-    { #field, KVS_FIELD_LONG, offsetof(ROW, field), unit, 0 }
-#define TEXT(field)                                                                                                    \
-    { #field, KVS_FIELD_TEXT, offsetof(ROW, field), "", 0 }
-#define END                                                                                                            \
-    { NULL, KVS_FIELD_TEXT, 0, NULL, 0 }
 
 #define ROW kvs_profile
 const kvs_field kvs_profile_fields[] = {

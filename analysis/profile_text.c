@@ -1,7 +1,5 @@
 /* profile_text.c: profiles as JSON and CSV, and back from JSON. */
 #include <cjson/cJSON.h>
-#include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +7,7 @@
 #include "analysis/profile.h"
 #include "analysis/profile_internal.h"
 #include "core/file.h"
+#include "core/json.h"
 
 /* --- JSON ----------------------------------------------------------------------------------------------------------
  */
@@ -125,31 +124,12 @@ static kvs_status read_document(const cJSON *root, const char *path, kvs_profile
 
 enum { MOST_BYTES = 1 << 28 };
 
-/* The whole file as a text, the caller's. */
-static kvs_status read_text(const char *path, char **text, kvs_error *error) {
-    FILE *file = fopen(path, "rb");
-    if (file == NULL) return kvs_fail(error, KVS_INPUT, path, NULL, "cannot be opened: %s", strerror(errno));
-    long bytes = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    int good = bytes >= 0 && bytes < MOST_BYTES && fseek(file, 0, SEEK_SET) == 0;
-    *text = good ? malloc((size_t)bytes + 1) : NULL;
-    good = *text != NULL && fread(*text, 1, (size_t)bytes, file) == (size_t)bytes;
-    if (good) (*text)[bytes] = '\0';
-    fclose(file);
-    if (good) return KVS_OK;
-    free(*text);
-    *text = NULL;
-    return kvs_fail(error, KVS_INPUT, path, NULL, "cannot be read, or is longer than %d bytes", MOST_BYTES);
-}
-
 kvs_status kvs_profile_read_json(const char *path, kvs_profile *profile, kvs_error *error) {
-    char *text;
+    cJSON *root;
     *profile = (kvs_profile){0};
-    KVS_TRY(read_text(path, &text, error));
-    cJSON *root = cJSON_ParseWithOpts(text, NULL, 1);
-    kvs_status status = root != NULL ? read_document(root, path, profile, error)
-                                     : kvs_fail(error, KVS_INPUT, path, NULL, "is not JSON");
+    KVS_TRY(kvs_json_read(path, MOST_BYTES, &root, error));
+    kvs_status status = read_document(root, path, profile, error);
     cJSON_Delete(root);
-    free(text);
     if (status != KVS_OK) kvs_profile_clear(profile);
     return status;
 }

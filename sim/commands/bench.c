@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "core/version.h"
 #include "sim/bench.h"
 #include "sim/bench_device.h"
 #include "sim/command.h"
-#include "sim/model/json.h"
 
 typedef struct settings {
     kvs_common common;

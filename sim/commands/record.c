@@ -6,11 +6,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/json.h"
 #include "core/params.h"
 #include "core/progress.h"
 #include "core/version.h"
 #include "sim/command.h"
-#include "sim/model/json.h"
 #include "sim/model/record.h"
 #include "sim/model/tokenizer.h"
 #include "traces/tokens.h"

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "core/random.h"
-#include "sim/model/json.h"
 
 enum { ID_LIMIT = 1 << 24 };
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim/model/json.h"
+#include "core/json.h"
 #include "sim/model/rope.h"
 
 enum { CONFIG_LIMIT_BYTES = 16 << 20, DIMENSION_LIMIT = 1 << 24 };

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim/model/json.h"
+#include "core/json.h"
 
 enum { STEPS_LIMIT = 16, MATCH_LIMIT = 1000000 };
 

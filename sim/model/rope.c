@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim/model/json.h"
+#include "core/json.h"
 
 typedef struct scaling_source {
     const char *file;

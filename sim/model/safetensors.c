@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "core/half.h"
-#include "sim/model/json.h"
+#include "core/json.h"
 
 enum { HEADER_LIMIT_BYTES = 100000000, INDEX_LIMIT_BYTES = 100000000, FILES_LIMIT = 4096 };
 

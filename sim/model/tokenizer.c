@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "sim/model/bpe.h"
-#include "sim/model/json.h"
 #include "sim/model/pretokenize.h"
 
 enum { FILE_LIMIT_BYTES = 1 << 28 };

@@ -8,9 +8,9 @@
 #include <dirent.h>
 #include <unistd.h>
 
+#include "core/json.h"
 #include "core/progress.h"
 #include "core/random.h"
-#include "sim/model/json.h"
 
 enum { SEEDS_LIMIT = 64, GROWTH = 256 };
 

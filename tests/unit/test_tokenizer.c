@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "core/random.h"
-#include "sim/model/json.h"
 #include "sim/model/tokenizer.h"
 #include "traces/tokens.h"
 

@@ -1,6 +1,6 @@
 /* json.h: typed access to JSON files that others wrote; every fault names the file, the key and the rule. */
-#ifndef KVS_SIM_MODEL_JSON_H
-#define KVS_SIM_MODEL_JSON_H
+#ifndef KVS_CORE_JSON_H
+#define KVS_CORE_JSON_H
 
 #include <cjson/cJSON.h>
 #include <stddef.h>

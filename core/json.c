@@ -1,4 +1,4 @@
-#include "sim/model/json.h"
+#include "core/json.h"
 
 #include <errno.h>
 #include <fcntl.h>
