@@ -195,5 +195,10 @@ kvs_status kvs_calibrated_store(kvs_scheme *scheme, kvs_store *store, kvs_window
     kvs_row_coder_make(KVS_ROW_TRELLIS, &c.coder);
     scheme->model_layers = header->layers;
     scheme->model_kv_heads = header->kv_heads;
+    char *name = kvs_scheme_alloc(scheme, sizeof header->model);
+    if (name == NULL) return kvs_fail(error, KVS_INPUT, path, NULL, "out of memory");
+    memcpy(name, header->model, sizeof header->model);
+    scheme->model_name = name;
+    scheme->constants = path;
     return kvs_store_make(scheme, store, window, &codec, &c, sizeof c, error);
 }

@@ -21,7 +21,8 @@ extern "C" {
 enum { KVS_CONSTANTS_TOKENS = 1048576 };
 
 /* Makes store one of the constants' tensor (KVS_CONSTANTS_K or _V). KVS_INPUT where a basis has no inverse or memory is
- * short; path names the file. records are read and not kept. */
+ * short; path names the file, and is kept: it lives as
+ * long as the scheme. records are read and not kept. */
 KVS_MUST_CHECK kvs_status kvs_calibrated_store(kvs_scheme *scheme, kvs_store *store, kvs_window window,
                                                const char *path, const kvs_constants_header *header, uint8_t *records,
                                                int tensor, kvs_error *error);

@@ -10,9 +10,9 @@
 #include "kernels/scheme.h"
 #include "kernels/trellis.h"
 
-enum { MAGIC_BYTES = 32, HEADER_BYTES = 64, MAX_HEADS = 65536 };
+enum { MAGIC_BYTES = 32, HEADER_BYTES = 128, MAX_HEADS = 65536, MAX_TOKENS = 1000000 };
 
-static const char magic[MAGIC_BYTES] = "kvscope-constants 1\n";
+static const char magic[MAGIC_BYTES] = "kvscope-constants 2\n";
 
 size_t kvs_constants_record_bytes(int head_dim) {
     size_t dim = (size_t)head_dim;
@@ -44,11 +44,15 @@ static kvs_status check_header(const char *path, const char *text, int64_t file_
     } fields[] = {{"layers", h->layers, 1, MAX_HEADS},
                   {"kv_heads", h->kv_heads, 1, MAX_HEADS},
                   {"head_dim", h->head_dim, 1, KVS_MAX_HEAD_DIM},
-                  {"before_rope", h->before_rope, 0, 1}};
-    for (int i = 0; i < 4; i++)
+                  {"before_rope", h->before_rope, 0, 1},
+                  {"page", h->page, 1, MAX_TOKENS},
+                  {"sink", h->sink, 0, MAX_TOKENS},
+                  {"window", h->window, 0, MAX_TOKENS}};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (fields[i].value < fields[i].low || fields[i].value > fields[i].high)
             return kvs_fail(error, KVS_INPUT, path, fields[i].name, "%d is outside %d to %d", fields[i].value,
                             fields[i].low, fields[i].high);
+    if (h->model[KVS_CONSTANTS_NAME - 1] != '\0') return kvs_fail(error, KVS_INPUT, path, "model", "has no end");
     uint64_t want = 2 * (uint64_t)h->layers * (uint64_t)h->kv_heads * kvs_constants_record_bytes(h->head_dim);
     if ((uint64_t)file_bytes - HEADER_BYTES != want)
         return kvs_fail(error, KVS_INPUT, path, NULL, "has %lld bytes, where its header asks for %llu",

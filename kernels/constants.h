@@ -5,8 +5,10 @@
  * A vector x of head_dim values is x = mean + sum over c of z_c basis[c], z_c about standard normal; component c is
  * stored in widths[c] bits, or not at all. The file, little-endian:
  *
- *     "kvscope-constants 1\n", filled up with zeros to 32 bytes
- *     int32 layers, kv_heads, head_dim, before_rope (1: of keys before the rotary embedding), then zeros up to 64 bytes
+ *     "kvscope-constants 2\n", filled up with zeros to 32 bytes
+ *     int32 layers, kv_heads, head_dim, before_rope (1: of keys before the rotary embedding), and what was stored when
+ *         queries were weighed: int32 page, sink, window (tokens; a scheme with others is refused)
+ *     the model's name, 68 bytes with at least one zero at the end, which ends at byte 128
  *     K of layer 0 head 0, K of layer 0 head 1, ..., V of layer 0 head 0, ...: each
  *         binary16 basis [head_dim components][head_dim channels], binary16 mean [head_dim], uint8 widths [head_dim],
  *         and a zero where head_dim is odd */
@@ -24,8 +26,11 @@ extern "C" {
 
 enum { KVS_CONSTANTS_K, KVS_CONSTANTS_V };
 
+enum { KVS_CONSTANTS_NAME = 68 };
+
 typedef struct kvs_constants_header {
-    int32_t layers, kv_heads, head_dim, before_rope;
+    int32_t layers, kv_heads, head_dim, before_rope, page, sink, window;
+    char model[KVS_CONSTANTS_NAME]; /* as the trace has it, cut where it is longer; "": not known */
 } kvs_constants_header;
 
 /* One record as it lies in the file; the pointers point into it. */

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/constants.h"
+
 /* --- the window policy ---------------------------------------------------------------------------------------------
  */
 
@@ -140,12 +142,19 @@ void kvs_store_pages(const kvs_store *store, const kvs_page_context *context, in
     store->codec->pages(store, &at, count, x + first, out, scratch);
 }
 
-kvs_status kvs_scheme_check_model(const kvs_scheme *scheme, int layers, int kv_heads, kvs_error *error) {
-    if (scheme->model_layers == 0 || (scheme->model_layers == layers && scheme->model_kv_heads == kv_heads))
+kvs_status kvs_scheme_check_model(const kvs_scheme *scheme, const char *name, int layers, int kv_heads,
+                                  kvs_error *error) {
+    const char *own = scheme->model_name;
+    if (scheme->model_layers == 0) return KVS_OK;
+    if (scheme->model_layers != layers || scheme->model_kv_heads != kv_heads)
+        return kvs_fail(error, KVS_USAGE, scheme->spec, NULL,
+                        "its constants are for %d layers of %d KV heads, and here are %d of %d", scheme->model_layers,
+                        scheme->model_kv_heads, layers, kv_heads);
+    /* Constants keep no more of a long name. */
+    if (own == NULL || own[0] == '\0' || name[0] == '\0' || strncmp(own, name, KVS_CONSTANTS_NAME - 1) == 0)
         return KVS_OK;
-    return kvs_fail(error, KVS_USAGE, scheme->spec, NULL,
-                    "its constants are for %d layers of %d KV heads, and here are %d of %d", scheme->model_layers,
-                    scheme->model_kv_heads, layers, kv_heads);
+    return kvs_fail(error, KVS_USAGE, scheme->spec, NULL, "its constants are for the model '%s', and here is '%s'", own,
+                    name);
 }
 
 kvs_status kvs_scheme_without_constants(const kvs_scheme *scheme, const char *caller, kvs_error *error) {

@@ -111,6 +111,8 @@ struct kvs_scheme {
     void *config;
     kvs_store k, v;
     int model_layers, model_kv_heads; /* of the one model that its constants are for; 0: any */
+    const char *model_name;           /* the same; NULL or "": not known */
+    const char *constants;            /* the file that they came from; NULL: none */
     void *allocations;
 };
 
@@ -146,9 +148,10 @@ int kvs_scheme_uses_queries(const kvs_scheme *scheme);
 KVS_MUST_CHECK kvs_status kvs_scheme_without_queries(const kvs_scheme *scheme, const char *caller, kvs_error *error);
 /* KVS_USAGE, naming the scheme, where K or V undoes the rotary embedding and the caller does not know it. */
 KVS_MUST_CHECK kvs_status kvs_scheme_without_rope(const kvs_scheme *scheme, const char *caller, kvs_error *error);
-/* KVS_USAGE, naming the scheme, where its constants are for a model of other layers and KV heads, or for any one at all
- * where the caller does not know them. */
-KVS_MUST_CHECK kvs_status kvs_scheme_check_model(const kvs_scheme *scheme, int layers, int kv_heads, kvs_error *error);
+/* KVS_USAGE, naming the scheme, where its constants are for a model of another name (where both are known), of other
+ * layers and KV heads, or for any one at all where the caller does not know them. */
+KVS_MUST_CHECK kvs_status kvs_scheme_check_model(const kvs_scheme *scheme, const char *name, int layers, int kv_heads,
+                                                 kvs_error *error);
 KVS_MUST_CHECK kvs_status kvs_scheme_without_constants(const kvs_scheme *scheme, const char *caller, kvs_error *error);
 size_t kvs_store_scratch_floats(const kvs_store *store);
 

@@ -18,9 +18,42 @@
 /* --- schemes -------------------------------------------------------------------------------------------------------
  */
 
-static kvs_status open_scheme(const char *spec, int head_dim, const char *layout, kvs_scheme **scheme,
+/* spec with "{model}" replaced by a model's name; the caller's. NULL when memory is short. */
+static char *name_model(const char *spec, const char *model) {
+    static const char place[] = "{model}";
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (out == NULL) return NULL;
+    for (const char *at; (at = strstr(spec, place)) != NULL; spec = at + strlen(place))
+        fprintf(out, "%.*s%s", (int)(at - spec), spec, model);
+    fputs(spec, out);
+    if (!(ferror(out) | fclose(out))) return text;
+    free(text);
+    return NULL;
+}
+
+/* Opens a scheme for a model; its spec is as the user wrote it. */
+static kvs_status open_named(const char *spec, const kvs_trace_header *header, kvs_scheme **scheme, kvs_error *error) {
+    char *named = name_model(spec, header->model_name);
+    if (named == NULL) return kvs_fail(error, KVS_INPUT, spec, NULL, "out of memory");
+    kvs_status status = kvs_scheme_open(named, header->head_dim, scheme, error);
+    free(named);
+    KVS_TRY(status);
+    char *written = kvs_scheme_alloc(*scheme, strlen(spec) + 1);
+    if (written != NULL) {
+        memcpy(written, spec, strlen(spec) + 1);
+        (*scheme)->spec = written;
+        return KVS_OK;
+    }
+    kvs_scheme_close(*scheme);
+    *scheme = NULL;
+    return kvs_fail(error, KVS_INPUT, spec, NULL, "out of memory");
+}
+
+static kvs_status open_scheme(const char *spec, const kvs_trace_header *header, const char *layout, kvs_scheme **scheme,
                               kvs_error *error) {
-    KVS_TRY(kvs_scheme_open(spec, head_dim, scheme, error));
+    KVS_TRY(open_named(spec, header, scheme, error));
     if (layout == NULL || strcmp((*scheme)->layout, layout) == 0) return KVS_OK;
     kvs_status status =
         kvs_fail(error, KVS_USAGE, "--layout", layout, "scheme %s is stored in layout %s", spec, (*scheme)->layout);
@@ -34,10 +67,10 @@ kvs_status kvs_replay_open_trace(const char *path, const kvs_replay_options *opt
     return options->cross ? kvs_trace_open_cross(path, trace, error) : kvs_trace_open(path, trace, error);
 }
 
-kvs_status kvs_replay_open_schemes(const char *const *specs, int count, int head_dim, const char *layout,
-                                   kvs_scheme **schemes, kvs_error *error) {
+kvs_status kvs_replay_open_schemes(const char *const *specs, int count, const kvs_trace_header *header,
+                                   const char *layout, kvs_scheme **schemes, kvs_error *error) {
     for (int i = 0; i < count; i++) {
-        kvs_status status = open_scheme(specs[i], head_dim, layout, &schemes[i], error);
+        kvs_status status = open_scheme(specs[i], header, layout, &schemes[i], error);
         if (status == KVS_OK) continue;
         while (i > 0) kvs_scheme_close(schemes[--i]);
         return status;
@@ -345,7 +378,7 @@ kvs_status kvs_replay(kvs_trace *trace, const kvs_scheme *const *schemes, int co
     int64_t at_tokens = options->at_tokens > 0 ? options->at_tokens : p.longest;
     if (status == KVS_OK && summary != NULL) status = summarize(trace, &p, at_tokens, summary, error);
     for (int i = 0; status == KVS_OK && i < count; i++)
-        status = kvs_scheme_check_model(schemes[i], p.header->layers, p.header->kv_heads, error);
+        status = kvs_scheme_check_model(schemes[i], p.header->model_name, p.header->layers, p.header->kv_heads, error);
     if (status == KVS_OK) status = run_possible(trace, &p, schemes, count, options, summary, results, error);
     for (int i = 0; status == KVS_OK && i < count; i++) {
         int64_t heads = (int64_t)p.header->layers * p.header->kv_heads;

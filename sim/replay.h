@@ -25,11 +25,12 @@ typedef struct kvs_replay_options {
 KVS_MUST_CHECK kvs_status kvs_replay_open_trace(const char *path, const kvs_replay_options *options, kvs_trace **trace,
                                                 kvs_error *error);
 
-/* Opens every scheme for a trace's head_dim, or says what is wrong with the first that does not fit (KVS_USAGE). With
- * layout not NULL, a scheme of another layout is refused by name. schemes [count] are the caller's, each closed with
- * kvs_scheme_close; on failure none are left open. */
-KVS_MUST_CHECK kvs_status kvs_replay_open_schemes(const char *const *specs, int count, int head_dim, const char *layout,
-                                                  kvs_scheme **schemes, kvs_error *error);
+/* Opens every scheme for a trace, or says what is wrong with the first that does not fit (KVS_USAGE). "{model}" in a
+ * scheme stands for the trace's model name: one list then serves traces of several models, each with constants of its
+ * own; scheme->spec is still as written. With layout not NULL, a scheme of another layout is refused by name. schemes
+ * [count] are the caller's, each closed with kvs_scheme_close; on failure none are left open. */
+KVS_MUST_CHECK kvs_status kvs_replay_open_schemes(const char *const *specs, int count, const kvs_trace_header *header,
+                                                  const char *layout, kvs_scheme **schemes, kvs_error *error);
 
 /* Replays a trace through schemes: fills results [count], zeroed by the caller and cleared by it also on failure
  * (.trace stays 0). summary, if not NULL and zeroed, gets the trace's description and channel statistics, but no

@@ -10,41 +10,53 @@
 
 enum { BATCH = 8 }; /* schemes that share a pass: few enough that a kill loses little */
 
+/* Adds the constants that a scheme stores with to the key of the sweep. */
+static kvs_status add_constants(const kvs_scheme *scheme, FILE *key, kvs_error *error) {
+    char digest[65];
+    if (scheme->constants == NULL) return KVS_OK;
+    KVS_TRY(kvs_file_sha256(scheme->constants, digest, error));
+    fprintf(key, "constants %s\n", digest);
+    return KVS_OK;
+}
+
 /* Opens and closes everything once: nothing fails after hours that could have failed at once. Digests are [traces]. */
-static kvs_status check(const kvs_sweep *sweep, char (*digests)[65], kvs_error *error) {
+static kvs_status check(const kvs_sweep *sweep, char (*digests)[65], FILE *key, kvs_error *error) {
     kvs_scheme **schemes = calloc((size_t)sweep->specs_count, sizeof *schemes);
     kvs_status status = schemes != NULL ? KVS_OK : kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     for (int t = 0; status == KVS_OK && t < sweep->traces_count; t++) {
         kvs_trace *trace = NULL;
         status = kvs_replay_open_trace(sweep->traces[t], &sweep->replay, &trace, error);
         if (status == KVS_OK)
-            status = kvs_replay_open_schemes(sweep->specs, sweep->specs_count, kvs_trace_header_of(trace)->head_dim,
+            status = kvs_replay_open_schemes(sweep->specs, sweep->specs_count, kvs_trace_header_of(trace),
                                              sweep->layout, schemes, error);
-        for (int s = 0; status == KVS_OK && s < sweep->specs_count; s++) kvs_scheme_close(schemes[s]);
+        int opened = status == KVS_OK ? sweep->specs_count : 0;
         if (status == KVS_OK) status = kvs_file_sha256(sweep->traces[t], digests[t], error);
+        if (status == KVS_OK) fprintf(key, "trace %s\n", digests[t]);
+        for (int s = 0; s < opened; s++) {
+            if (status == KVS_OK) status = add_constants(schemes[s], key, error);
+            kvs_scheme_close(schemes[s]);
+        }
         kvs_trace_close(trace);
     }
     free(schemes);
     return status;
 }
 
-/* Everything that results depend on, as a text; the caller's. NULL when memory is short. */
-static char *key_of(const kvs_sweep *sweep, const kvs_results *results, char (*digests)[65]) {
-    char *key = NULL;
+/* Everything that results depend on, as a text: the caller's, also on failure. Checks all of it, and fills digests. */
+static kvs_status make_key(const kvs_sweep *sweep, const kvs_results *results, char (*digests)[65], char **key,
+                           kvs_error *error) {
     size_t bytes = 0;
-    FILE *text = open_memstream(&key, &bytes);
-    if (text == NULL) return NULL;
+    FILE *text = open_memstream(key, &bytes);
+    if (text == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     fprintf(text, "version %s\nbackend %s\nseed %lld\nfrom_position %lld\nat_tokens %lld\nprompt_exact %d\n",
             results->version, results->backend, (long long)sweep->replay.seed, (long long)sweep->replay.from_position,
             (long long)sweep->replay.at_tokens, sweep->replay.prompt_exact);
     if (sweep->replay.cross) fprintf(text, "cross\n");
-    for (int t = 0; t < sweep->traces_count; t++) fprintf(text, "trace %s\n", digests[t]);
     for (int s = 0; s < sweep->specs_count; s++) fprintf(text, "scheme %s\n", sweep->specs[s]);
-    if (ferror(text) | fclose(text)) {
-        free(key);
-        return NULL;
-    }
-    return key;
+    kvs_status status = check(sweep, digests, text, error);
+    if ((ferror(text) | fclose(text)) && status == KVS_OK)
+        status = kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    return status;
 }
 
 /* The schemes of one trace under way. */
@@ -65,8 +77,7 @@ static kvs_status run_batch(const stretch *st, const int *indices, int count, kv
     kvs_result found[BATCH] = {{0}};
     kvs_trace_summary summary = {0}, *known = &st->results->traces[st->index];
     for (int i = 0; i < count; i++) specs[i] = st->sweep->specs[indices[i]];
-    KVS_TRY(kvs_replay_open_schemes(specs, count, kvs_trace_header_of(st->trace)->head_dim, st->sweep->layout, schemes,
-                                    error));
+    KVS_TRY(kvs_replay_open_schemes(specs, count, kvs_trace_header_of(st->trace), st->sweep->layout, schemes, error));
     kvs_status status = kvs_replay(st->trace, (const kvs_scheme *const *)schemes, count, &st->sweep->replay,
                                    known->path == NULL ? &summary : NULL, found, error);
     for (int i = 0; i < count; i++) kvs_scheme_close(schemes[i]);
@@ -135,13 +146,12 @@ static kvs_status run_rest(const kvs_sweep *sweep, char (*digests)[65], kvs_resu
 
 static kvs_status run(const kvs_sweep *sweep, char (*digests)[65], kvs_results *results, kvs_error *error) {
     size_t traces = (size_t)sweep->traces_count, count = traces * (size_t)sweep->specs_count;
-    KVS_TRY(check(sweep, digests, error));
+    char *key = NULL;
+    kvs_status status = make_key(sweep, results, digests, &key, error);
     results->traces = calloc(traces, sizeof *results->traces);
     results->results = calloc(count, sizeof *results->results);
-    char *key = key_of(sweep, results, digests);
-    kvs_status status = KVS_OK;
-    if (results->traces == NULL || results->results == NULL || key == NULL) {
-        status = kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    if (results->traces == NULL || results->results == NULL) {
+        if (status == KVS_OK) status = kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     } else {
         results->traces_count = sweep->traces_count;
         results->results_count = (int)count;

@@ -226,6 +226,20 @@ static kvs_status open_store(kvs_scheme *scheme, kvs_store *store, kvs_window wi
     return kvs_store_make(scheme, store, window, &codec, &own, sizeof own, error);
 }
 
+/* Widths and bases are best for what was stored when queries were weighed; anything else is refused. */
+static kvs_status check_windows(const config *c, const kvs_constants_header *h, kvs_error *error) {
+    const struct {
+        const char *name;
+        int own, theirs;
+    } numbers[] = {{"page", c->page, h->page}, {"sink", c->sink, h->sink}, {"window", c->window, h->window}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i].own != numbers[i].theirs)
+            return kvs_fail(error, KVS_USAGE, c->constants, numbers[i].name,
+                            "was %d when these constants were calibrated, and here it is %d", numbers[i].theirs,
+                            numbers[i].own);
+    return KVS_OK;
+}
+
 static kvs_status open_calibrated(kvs_scheme *scheme, kvs_window k_window, kvs_window v_window, kvs_error *error) {
     const char *path = ((const config *)scheme->config)->constants;
     kvs_constants_header header;
@@ -235,6 +249,7 @@ static kvs_status open_calibrated(kvs_scheme *scheme, kvs_window k_window, kvs_w
     if (header.head_dim != scheme->head_dim)
         status =
             kvs_fail(error, KVS_USAGE, path, "head_dim", "is %d, and here it is %d", header.head_dim, scheme->head_dim);
+    if (status == KVS_OK) status = check_windows(scheme->config, &header, error);
     if (status == KVS_OK)
         status = kvs_calibrated_store(scheme, &scheme->k, k_window, path, &header, records, KVS_CONSTANTS_K, error);
     if (status == KVS_OK)

@@ -95,8 +95,14 @@ static void print_table(const kvs_constants_header *h, const kvs_calibrated_head
 static kvs_status calibrate(const config *c, const kvs_calibrate_options *settings, kvs_trace *trace,
                             kvs_error *error) {
     const kvs_trace_header *trace_header = kvs_trace_header_of(trace);
-    kvs_constants_header header = {trace_header->layers, trace_header->kv_heads, trace_header->head_dim,
-                                   settings->before_rope};
+    kvs_constants_header header = {.layers = trace_header->layers,
+                                   .kv_heads = trace_header->kv_heads,
+                                   .head_dim = trace_header->head_dim,
+                                   .before_rope = settings->before_rope,
+                                   .page = settings->page,
+                                   .sink = settings->sink,
+                                   .window = settings->window};
+    snprintf(header.model, sizeof header.model, "%.*s", (int)sizeof header.model - 1, trace_header->model_name);
     kvs_calibrated_head *heads = calloc((size_t)header.layers * (size_t)header.kv_heads, sizeof *heads);
     uint8_t *records = calloc(1, kvs_constants_bytes(&header));
     kvs_status status = KVS_OK;

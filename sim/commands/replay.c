@@ -59,8 +59,8 @@ static kvs_status open_and_replay(const config *c, const char *path, const kvs_r
     if (schemes == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     kvs_status status = kvs_replay_open_trace(path, settings, &trace, error);
     if (status == KVS_OK) {
-        status = kvs_replay_open_schemes(c->schemes.texts, count, kvs_trace_header_of(trace)->head_dim, c->layout,
-                                         schemes, error);
+        status =
+            kvs_replay_open_schemes(c->schemes.texts, count, kvs_trace_header_of(trace), c->layout, schemes, error);
         opened = status == KVS_OK ? count : 0;
     }
     if (status == KVS_OK) status = replay(trace, schemes, count, settings, results, error);

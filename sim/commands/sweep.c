@@ -119,6 +119,7 @@ const kvs_command kvs_command_sweep = {
     .summary = "many schemes, ratios and metrics over recorded traces, resumable",
     .details =
         "A grid is a scheme with lists [a,b,c] and ranges [first:last:step] of values; every combination is replayed.\n"
+        "{model} in a scheme stands for each trace's model, as in tcq:constants=DIR/{model}.constants.\n"
         "Finished results are kept in RESULTS.journal: after an interruption the same command goes on from there.\n\n"
         "  kvscope sweep traces/sample/qwen3-7m.h5 traces/sample/llama-7m.h5 -o sweep.h5 --grid fp16 \\\n"
         "      --grid 'kitty:boost=[0:0.5:0.125],rank=[magnitude,random]' --grid 'kivi:bits=[2,4]'\n"

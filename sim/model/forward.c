@@ -128,7 +128,8 @@ static kvs_status open_session(const kvs_model *model, const kvs_model_pass *pas
                         "%d tokens; the model admits 1 to %d", capacity, limit);
     if (pass->scheme != NULL) {
         KVS_TRY(kvs_scheme_without_queries(pass->scheme, "a closed loop", error));
-        KVS_TRY(kvs_scheme_check_model(pass->scheme, model->config.layers, model->config.kv_heads, error));
+        KVS_TRY(kvs_scheme_check_model(pass->scheme, model->config.name, model->config.layers, model->config.kv_heads,
+                                       error));
     }
     kvs_session *s = calloc(1, sizeof *s);
     if (s == NULL) return kvs_fail(error, KVS_INPUT, model->directory, NULL, "out of memory");

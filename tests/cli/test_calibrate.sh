@@ -40,5 +40,27 @@ fails 3 "no file of kvscope calibrate" "a file of another kind" \
 "$KVSCOPE" gen -o "$T/other.h5" --layers 1 --kv-heads 1 --query-heads 1 --tokens 300 --quiet >/dev/null 2>&1
 fails 2 "constants are for 6 layers of 2 KV heads" "a trace of another model" \
     "$KVSCOPE" replay "$T/other.h5" --scheme "tcq:constants=$C"
+fails 2 "$C: sink: was 32 when these constants were calibrated, and here it is 4" "other sinks than calibrated" \
+    "$KVSCOPE" replay "$TRACE" --scheme "tcq:sink=4,constants=$C"
+fails 2 "constants are for the model 'qwen3-7m', and here is 'llama-7m'" "another model of the same shape" \
+    "$KVSCOPE" replay traces/sample/llama-7m.h5 --scheme "tcq:constants=$C"
+
+# One grid for two models, each with constants of its own.
+cp "$C" "$T/qwen3-7m.constants"
+"$KVSCOPE" calibrate traces/sample/llama-7m.h5 -o "$T/llama-7m.constants" --quiet
+set -- "$KVSCOPE" sweep "$TRACE" traces/sample/llama-7m.h5 --grid "tcq:constants=$T/{model}.constants" \
+    --from-position 512 -o "$T/two.h5" --quiet
+passes "a grid names each model's constants" "$@"
+passes "the scheme is told as it was written" sh -c '[ "$(grep -cF "tcq:constants=$1/{model}.constants" "$1/two.csv")" = 2 ]' sh "$T"
+
+# A journal is not resumed with other constants under the same name.
+set -- "$KVSCOPE" sweep "$TRACE" --grid "tcq:constants=$C" --grid 'tcq:k_bits=[2:3:0.125]' -o "$T/torn.h5" --quiet
+"$@" 2>/dev/null &
+sweep=$!
+while kill -0 $sweep 2>/dev/null && [ ! -s "$T/torn.journal" ]; do sleep 0.01; done
+kill -KILL $sweep 2>/dev/null
+wait $sweep 2>/dev/null
+cp "$C.before" "$C"
+fails 3 "belongs to a sweep of another" "a sweep does not go on with other constants" "$@"
 
 finish

@@ -359,7 +359,7 @@ static void replay_and_compare(const shape *s) {
                                   .quiet = 1};
     assert_int_equal(kvs_backend_find("cpu", &options.backend, &error), KVS_OK);
     assert_int_equal(kvs_trace_open(path, &trace, &error), KVS_OK);
-    assert_int_equal(kvs_replay_open_schemes(specs, SPECS, s->head_dim, NULL, schemes, &error), KVS_OK);
+    assert_int_equal(kvs_replay_open_schemes(specs, SPECS, kvs_trace_header_of(trace), NULL, schemes, &error), KVS_OK);
     kvs_status status = kvs_replay(trace, (const kvs_scheme *const *)schemes, SPECS, &options, NULL, results, &error);
     if (status != KVS_OK) fail_msg("%s: %s", error.object, error.rule);
     for (int i = 0; i < SPECS; i++) {
@@ -444,7 +444,7 @@ static void threads_inside_a_unit(void **state) {
     kvs_replay_options options = {.seed = 5, .quiet = 1};
     assert_int_equal(kvs_backend_find("cpu", &options.backend, &error), KVS_OK);
     assert_int_equal(kvs_trace_open(path, &trace, &error), KVS_OK);
-    assert_int_equal(kvs_replay_open_schemes(specs + 3, 1, s.head_dim, NULL, &scheme, &error), KVS_OK);
+    assert_int_equal(kvs_replay_open_schemes(specs + 3, 1, kvs_trace_header_of(trace), NULL, &scheme, &error), KVS_OK);
     for (int i = 0; i < 2; i++) {
         kvs_result result = {0};
         options.threads = i ? 9 : 1;

@@ -9,23 +9,24 @@ import sys
 import h5py
 import numpy as np
 
-SINK = 32
+SINK, HEADER = 32, 128
 
 
 def main():
     constants, trace, bits = sys.argv[1], sys.argv[2], float(sys.argv[3])
     data = open(constants, "rb").read()
-    assert data[:20] == b"kvscope-constants 1\n"
-    layers, heads, dim, before = np.frombuffer(data[32:48], np.int32)
-    assert not before
+    assert data[:20] == b"kvscope-constants 2\n"
+    layers, heads, dim, before, page, sink, window = np.frombuffer(data[32:60], np.int32)
+    assert not before and (page, sink, window) == (128, SINK, 128)
     size = 2 * dim * (dim + 1) + (dim + 1) // 2 * 2
-    assert len(data) == 64 + 2 * layers * heads * size
+    assert len(data) == HEADER + 2 * layers * heads * size
     total = 0
     with h5py.File(trace) as f:
+        assert data[60:HEADER].rstrip(b"\0") == f.attrs["model_name"].encode(), data[60:HEADER]
         group = f.attrs["num_query_heads"] // heads
         for index in range(2 * layers * heads):
             name, layer, head = "kv"[index // (layers * heads)], index // heads % layers, index % heads
-            record = data[64 + index * size:64 + (index + 1) * size]
+            record = data[HEADER + index * size:HEADER + (index + 1) * size]
             basis = np.frombuffer(record, np.float16, dim * dim).reshape(dim, dim).astype(np.float64)
             mean = np.frombuffer(record, np.float16, dim, 2 * dim * dim).astype(np.float64)
             widths = np.frombuffer(record, np.uint8, dim, 2 * dim * (dim + 1)).astype(int)

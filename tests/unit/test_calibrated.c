@@ -20,7 +20,7 @@
 
 enum { DIM = 16, LAYERS = 2, HEADS = 2, TOKENS = 128 };
 
-static const kvs_constants_header header = {LAYERS, HEADS, DIM, 0};
+static const kvs_constants_header header = {LAYERS, HEADS, DIM, 0, TOKENS, 0, 128, "one"};
 static char path[64];
 
 /* Component c of head h is channel DIM - 1 - c times c + 1; the mean is h; component c has c % 5 bits. */
@@ -76,10 +76,10 @@ static void damage(long offset, const void *bytes, size_t count, long length) {
 }
 
 static void bad_files_are_refused(void **state) {
-    const int32_t none = 0, many = 70000, three = 3, wide = 4096;
+    const int32_t none = 0, negative = -1, many = 70000, three = 3, wide = 4096;
     const uint16_t infinite = 0x7c00, zero = 0;
     const uint8_t seven = 7;
-    const long record = 64, widths = record + 2 * DIM * (DIM + 1);
+    const long record = 128, widths = record + 2 * DIM * (DIM + 1);
     const struct {
         long offset;
         const void *bytes;
@@ -90,18 +90,21 @@ static void bad_files_are_refused(void **state) {
         {0, "K", 1, -1, "no file of kvscope calibrate"},
         {0, "", 0, 40, "has 40 bytes, fewer than its header"},
         {0, "", 0, 0, "no file of kvscope calibrate"},
-        {0, "", 0, 100, "bytes, where its header asks for"},
+        {0, "", 0, 200, "bytes, where its header asks for"},
         {32, &none, 4, -1, "outside 1 to"},
         {36, &many, 4, -1, "outside 1 to"},
         {36, &three, 4, -1, "bytes, where its header asks for"},
         {40, &wide, 4, -1, "outside 1 to 1024"},
         {44, &three, 4, -1, "outside 0 to 1"},
+        {48, &none, 4, -1, "outside 1 to"},
+        {56, &negative, 4, -1, "outside 0 to"},
+        {127, &seven, 1, -1, "has no end"},
         {record, &infinite, 2, -1, "not finite"},
         {widths, &seven, 1, -1, "component 0 has 7 bits"},
         {record + 2 * (DIM - 1), &zero, 2, -1, "has no inverse"},
     };
     char spec[128];
-    snprintf(spec, sizeof spec, "tcq:constants=%s", path);
+    snprintf(spec, sizeof spec, "tcq:sink=0,constants=%s", path);
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         kvs_scheme *scheme;
         kvs_error error;
@@ -116,6 +119,25 @@ static void bad_files_are_refused(void **state) {
     kvs_error error;
     assert_int_equal(kvs_scheme_open(spec, 2 * DIM, &scheme, &error), KVS_USAGE);
     assert_int_equal(kvs_scheme_open("tcq:constants=/nowhere/at/all", DIM, &scheme, &error), KVS_INPUT);
+}
+
+static void other_windows_than_calibrated_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *parameters, *object, *rule;
+    } others[] = {{"sink=32", "sink", "was 0 when these constants were calibrated, and here it is 32"},
+                  {"sink=0,page=64", "page", "was 128 when these constants were calibrated, and here it is 64"},
+                  {"sink=0,window=0", "window", "was 128 when these constants were calibrated, and here it is 0"}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char spec[128];
+        kvs_scheme *scheme;
+        kvs_error error;
+        snprintf(spec, sizeof spec, "tcq:%s,constants=%s", others[i].parameters, path);
+        assert_int_equal(kvs_scheme_open(spec, DIM, &scheme, &error), KVS_USAGE);
+        assert_string_equal(error.file, path);
+        assert_string_equal(error.object, others[i].object);
+        assert_string_equal(error.rule, others[i].rule);
+    }
 }
 
 static void a_page_is_coded_in_the_basis_of_its_head(void **state) {
@@ -152,8 +174,10 @@ static void a_page_is_coded_in_the_basis_of_its_head(void **state) {
     kvs_bits bits = store->codec->page_bits(store);
     assert_true(bits.payload == 30 * 128 && bits.padding == 0);
     assert_true(fabs(bits.metadata - 560.0 * 8 * 128 / 1048576) < 1e-12);
-    assert_int_equal(kvs_scheme_check_model(scheme, LAYERS, HEADS, &error), KVS_OK);
-    assert_int_equal(kvs_scheme_check_model(scheme, LAYERS, HEADS + 1, &error), KVS_USAGE);
+    assert_int_equal(kvs_scheme_check_model(scheme, "one", LAYERS, HEADS, &error), KVS_OK);
+    assert_int_equal(kvs_scheme_check_model(scheme, "", LAYERS, HEADS, &error), KVS_OK);
+    assert_int_equal(kvs_scheme_check_model(scheme, "one", LAYERS, HEADS + 1, &error), KVS_USAGE);
+    assert_int_equal(kvs_scheme_check_model(scheme, "another", LAYERS, HEADS, &error), KVS_USAGE);
     assert_int_equal(kvs_scheme_without_constants(scheme, "a test", &error), KVS_USAGE);
     free(scratch);
     kvs_scheme_close(scheme);
@@ -175,6 +199,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_written_is_read, prepare, clean),
         cmocka_unit_test_setup_teardown(bad_files_are_refused, prepare, clean),
+        cmocka_unit_test_setup_teardown(other_windows_than_calibrated_are_refused, prepare, clean),
         cmocka_unit_test_setup_teardown(a_page_is_coded_in_the_basis_of_its_head, prepare, clean),
         cmocka_unit_test(water_fills_as_in_the_book),
     };
