@@ -103,6 +103,13 @@ kvs_status kvs_figure_compose_profile(const kvs_plot_type *type, const kvs_profi
     return close_streams(type, figure, status, error);
 }
 
+kvs_status kvs_figure_compose_timings(const kvs_plot_type *type, const kvs_timings *timings, const void *config,
+                                      kvs_figure *figure, kvs_error *error) {
+    kvs_status status = KVS_OK;
+    if (open_streams(type, figure)) status = type->compose_timings(timings, config, figure, error);
+    return close_streams(type, figure, status, error);
+}
+
 void kvs_figure_clear(kvs_figure *figure) {
     free(figure->csv_text);
     free(figure->gp_text);

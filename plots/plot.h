@@ -12,6 +12,7 @@
 #include "analysis/occupancy.h"
 #include "analysis/profile.h"
 #include "analysis/result.h"
+#include "analysis/timings.h"
 #include "core/params.h"
 #include "core/status.h"
 
@@ -42,13 +43,16 @@ typedef struct kvs_plot_type {
     /* Or for a plot of what `kvscope profile` found. */
     int (*applies_to_profile)(const kvs_profile *profile); /* NULL: to all */
     kvs_status (*compose_profile)(const kvs_profile *profile, const void *config, kvs_figure *figure, kvs_error *error);
+    /* Or for a plot of what `kvscope bench` measured on a device. */
+    kvs_status (*compose_timings)(const kvs_timings *timings, const void *config, kvs_figure *figure, kvs_error *error);
 } kvs_plot_type;
 
-/* All registered plots of replays and sweeps, ended by NULL; and one by its name, or NULL. The same of allocations and
- * of profiles. */
+/* All registered plots of replays and sweeps, ended by NULL; and one by its name, or NULL. The same of allocations,
+ * of profiles and of timings. */
 extern const kvs_plot_type *const kvs_plot_types[];
 extern const kvs_plot_type *const kvs_occupancy_plot_types[];
 extern const kvs_plot_type *const kvs_profile_plot_types[];
+extern const kvs_plot_type *const kvs_timings_plot_types[];
 const kvs_plot_type *kvs_plot_type_find(const char *name);
 
 /* Composes a figure; config as type->params describes it. *figure is the caller's, freed with kvs_figure_clear. */
@@ -57,6 +61,8 @@ KVS_MUST_CHECK kvs_status kvs_figure_compose(const kvs_plot_type *type, const kv
 KVS_MUST_CHECK kvs_status kvs_figure_compose_occupancy(const kvs_plot_type *type, const kvs_occupancy_results *results,
                                                        const void *config, kvs_figure *figure, kvs_error *error);
 KVS_MUST_CHECK kvs_status kvs_figure_compose_profile(const kvs_plot_type *type, const kvs_profile *profile,
+                                                     const void *config, kvs_figure *figure, kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_figure_compose_timings(const kvs_plot_type *type, const kvs_timings *timings,
                                                      const void *config, kvs_figure *figure, kvs_error *error);
 void kvs_figure_clear(kvs_figure *figure);
 

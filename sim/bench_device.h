@@ -4,20 +4,8 @@
 
 #include <stdint.h>
 
+#include "analysis/timings.h"
 #include "kernels/executor.h"
-
-/* One measurement: the median over the repeats, and the 10th and 90th percentile. */
-typedef struct kvs_device_row {
-    const char *kernel, *layout;
-    int batch, tokens; /* 0 where they mean nothing */
-    int splits;
-    double seconds, seconds_p10, seconds_p90;
-    double bytes;   /* that must move: each input read once, each output written once */
-    double of_copy; /* bytes per second over those of `copy` */
-    /* Of attention; NaN where there is nothing to compare with. Over decode_attention_fp16 on fp16-hnd at the same
-     * batch and length, over the peer's full precision, and over the faster of the two. */
-    double speedup_vs_full, speedup_vs_peer, speedup_vs_fastest;
-} kvs_device_row;
 
 enum { KVS_BENCH_LIST = 12 };
 
@@ -46,10 +34,9 @@ typedef struct kvs_device_bench {
  * that the SIMT runtime of the host ends in a second, whose times say nothing about a device. */
 extern const kvs_device_bench kvs_device_bench_standard, kvs_device_bench_toy;
 
-/* *rows is the caller's, freed with free. Configurations whose memory does not fit the device are left out; `facts`
- * says what it has. Fails with KVS_DEVICE; what it allocated is released. */
+/* *timings is the caller's, freed with kvs_timings_clear; empty on failure. Configurations whose memory does not fit
+ * the device are left out. Fails with KVS_DEVICE; what it allocated is released. */
 KVS_MUST_CHECK kvs_status kvs_bench_on_device(const kvs_executor *executor, const kvs_device_bench *bench,
-                                              kvs_executor_facts *facts, kvs_device_row **rows, int *count,
-                                              kvs_error *error);
+                                              kvs_timings *timings, kvs_error *error);
 
 #endif

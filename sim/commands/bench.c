@@ -54,7 +54,7 @@ static void print_table(const kvs_bench_row *rows) {
 
 /* Prints and frees a document. */
 static kvs_status print_document(cJSON *root, kvs_error *error) {
-    char *text = cJSON_Print(root);
+    char *text = root != NULL ? cJSON_Print(root) : NULL;
     cJSON_Delete(root);
     if (text == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     puts(text);
@@ -85,56 +85,20 @@ static kvs_status print_json(const kvs_bench_row *rows, kvs_error *error) {
 /* --- devices -------------------------------------------------------------------------------------------------------
  */
 
-static void print_device_table(const kvs_executor_facts *facts, const kvs_device_row *rows, int count) {
-    printf("%s, compute capability %d.%d, %d multiprocessors, %.0f MB of L2\n", facts->name, facts->compute_major,
-           facts->compute_minor, facts->multiprocessors, (double)facts->l2_bytes / 1e6);
+static void print_device_table(const kvs_timings *timings) {
+    printf("%s, compute capability %s, %d multiprocessors, %.0f MB of L2\n", timings->device,
+           timings->compute_capability, timings->multiprocessors, (double)timings->l2_bytes / 1e6);
     printf("%-22s %-16s %5s %7s %6s %10s %19s %10s %9s %8s %8s %8s\n", "kernel", "layout", "batch", "tokens", "splits",
            "us", "p10 .. p90", "MB", "GB/s", "of copy", "vs fp16", "vs best");
-    for (int i = 0; i < count; i++) {
-        const kvs_device_row *row = &rows[i];
+    for (int i = 0; i < timings->count; i++) {
+        const kvs_timing *row = &timings->rows[i];
         char ratio[32] = "-", best[32] = "-";
-        if (!isnan(row->speedup_vs_full)) snprintf(ratio, sizeof ratio, "%.2fx", row->speedup_vs_full);
+        if (!isnan(row->speedup_vs_fp16)) snprintf(ratio, sizeof ratio, "%.2fx", row->speedup_vs_fp16);
         if (!isnan(row->speedup_vs_fastest)) snprintf(best, sizeof best, "%.2fx", row->speedup_vs_fastest);
         printf("%-22s %-16s %5d %7d %6d %10.1f %9.1f %9.1f %10.2f %9.0f %7.0f%% %8s %8s\n", row->kernel, row->layout,
                row->batch, row->tokens, row->splits, row->seconds * 1e6, row->seconds_p10 * 1e6, row->seconds_p90 * 1e6,
-               row->bytes / 1e6, row->bytes / row->seconds / 1e9, 100 * row->of_copy, ratio, best);
+               row->bytes / 1e6, row->gb_per_s, 100 * row->of_copy, ratio, best);
     }
-}
-
-static void add_number(cJSON *object, const char *name, double number) {
-    if (isnan(number))
-        cJSON_AddNullToObject(object, name);
-    else
-        cJSON_AddNumberToObject(object, name, number);
-}
-
-static kvs_status print_device_json(const char *backend, const kvs_executor_facts *facts, const kvs_device_row *rows,
-                                    int count, kvs_error *error) {
-    cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "command", "bench");
-    cJSON_AddStringToObject(root, "version", KVS_VERSION);
-    cJSON_AddStringToObject(root, "backend", backend);
-    cJSON_AddStringToObject(root, "device", facts->name);
-    cJSON *results = cJSON_AddArrayToObject(root, "results");
-    for (int i = 0; i < count; i++) {
-        cJSON *row = cJSON_CreateObject();
-        cJSON_AddStringToObject(row, "kernel", rows[i].kernel);
-        cJSON_AddStringToObject(row, "layout", rows[i].layout);
-        cJSON_AddNumberToObject(row, "batch", rows[i].batch);
-        cJSON_AddNumberToObject(row, "tokens", rows[i].tokens);
-        cJSON_AddNumberToObject(row, "splits", rows[i].splits);
-        cJSON_AddNumberToObject(row, "seconds", rows[i].seconds);
-        cJSON_AddNumberToObject(row, "seconds_p10", rows[i].seconds_p10);
-        cJSON_AddNumberToObject(row, "seconds_p90", rows[i].seconds_p90);
-        cJSON_AddNumberToObject(row, "bytes", rows[i].bytes);
-        cJSON_AddNumberToObject(row, "gb_per_s", rows[i].bytes / rows[i].seconds / 1e9);
-        cJSON_AddNumberToObject(row, "of_copy", rows[i].of_copy);
-        add_number(row, "speedup_vs_fp16", rows[i].speedup_vs_full);
-        add_number(row, "speedup_vs_peer", rows[i].speedup_vs_peer);
-        add_number(row, "speedup_vs_fastest", rows[i].speedup_vs_fastest);
-        cJSON_AddItemToArray(results, row);
-    }
-    return print_document(root, error);
 }
 
 /* Whole numbers from 1 to `most` instead of the standard ones, where some are given. */
@@ -198,16 +162,14 @@ static kvs_status read_peers(const char *path, kvs_device_bench *bench, kvs_benc
 
 static kvs_status print_device(const settings *s, const kvs_executor *executor, const kvs_device_bench *bench,
                                kvs_error *error) {
-    kvs_executor_facts facts;
-    kvs_device_row *rows;
-    int count;
-    KVS_TRY(kvs_bench_on_device(executor, bench, &facts, &rows, &count, error));
+    kvs_timings timings;
+    KVS_TRY(kvs_bench_on_device(executor, bench, &timings, error));
     kvs_status status = KVS_OK;
-    if (s->common.json)
-        status = print_device_json(s->backend, &facts, rows, count, error);
-    else
-        print_device_table(&facts, rows, count);
-    free(rows);
+    timings.command_line = strdup(kvs_command_line());
+    if (timings.command_line == NULL) status = kvs_fail(error, KVS_INPUT, "bench", NULL, "out of memory");
+    if (status == KVS_OK && s->common.json) status = print_document(kvs_timings_to_json(&timings), error);
+    if (status == KVS_OK && !s->common.json) print_device_table(&timings);
+    kvs_timings_clear(&timings);
     return status;
 }
 
@@ -259,7 +221,11 @@ const kvs_command kvs_command_bench = {
         "With --backend cuda the kernels are timed on generated pages: 8 KV heads, 32 query heads, head_dim 128,\n"
         "boost 0.25, sinks 32, V window 128; graph replays over inputs larger than the L2. `vs fp16` compares with\n"
         "decode_attention_fp16 on fp16-hnd, `vs best` with the faster of that and the --peer. --backend simt runs the\n"
-        "same on the host at toy size: its times say nothing about a device.\n",
+        "same on the host at toy size: its times say nothing about a device. --json is what kvscope plot --kind bench "
+        "draws:\n"
+        "attention's time beside its floor (its bytes at the copy's rate), its share of copy bandwidth and its speed "
+        "over\n"
+        "full precision, by batch, length and layout; and the share that quantizing and dequantizing reach.\n",
     .options = options,
     .config_bytes = sizeof(settings),
     .min_operands = 0,

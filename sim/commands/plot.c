@@ -151,6 +151,7 @@ typedef struct drawn {
     const kvs_results *results;
     const kvs_occupancy_results *occupancy;
     const kvs_profile *profile;
+    const kvs_timings *timings;
 } drawn;
 
 static int applies(const kvs_plot_type *type, drawn what) {
@@ -179,6 +180,8 @@ static kvs_status draw(plot_job *job, drawn what, const char *folder, kvs_error 
         KVS_TRY(kvs_figure_compose(job->type, what.results, job->config, &figure, error));
     else if (what.occupancy != NULL)
         KVS_TRY(kvs_figure_compose_occupancy(job->type, what.occupancy, job->config, &figure, error));
+    else if (what.timings != NULL)
+        KVS_TRY(kvs_figure_compose_timings(job->type, what.timings, job->config, &figure, error));
     else
         KVS_TRY(kvs_figure_compose_profile(job->type, what.profile, job->config, &figure, error));
     kvs_status status = kvs_figure_write(&figure, folder, error);
@@ -288,6 +291,24 @@ static kvs_status draw_profile(jobs *list, const settings *s, const char *path, 
     return status;
 }
 
+static kvs_status draw_timings(jobs *list, const settings *s, const char *path, kvs_error *error) {
+    kvs_timings timings;
+    KVS_TRY(kvs_timings_read_json(path, &timings, error));
+    kvs_status status = draw_and_print(list, s, (drawn){.timings = &timings}, path, error);
+    kvs_timings_clear(&timings);
+    return status;
+}
+
+/* JSON begins with a brace; all other results that are drawn are HDF5. */
+static int is_json(const char *path) {
+    char begin[64] = "";
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) return 0;
+    size_t got = fread(begin, 1, sizeof begin - 1, file);
+    fclose(file);
+    return got > 0 && begin[strspn(begin, " \t\r\n")] == '{';
+}
+
 static int always(const char *path) {
     (void)path;
     return 1;
@@ -301,6 +322,7 @@ static const struct kind_of_file {
 } kinds_of_files[] = {
     {kvs_occupancy_is_h5, kvs_occupancy_plot_types, draw_occupancy},
     {kvs_profile_is_h5, kvs_profile_plot_types, draw_profile},
+    {is_json, kvs_timings_plot_types, draw_timings},
     {always, kvs_plot_types, draw_results},
 };
 
@@ -335,7 +357,8 @@ const kvs_command kvs_command_plot = {
         "  kvscope plot results.h5 --kind heads --scheme kitty --set panels=3 -o plots\n"
         "  kvscope plot closed.h5 --kind frontier --kind proxy --set proxy.error=attention_kl -o plots\n"
         "  kvscope plot profile.h5 --kind roofline --kind prediction --kind sectors -o plots\n"
-        "  kvscope plot allocations.h5 --kind occupancy --kind hit-rate --kind concurrency -o plots\n",
+        "  kvscope plot allocations.h5 --kind occupancy --kind hit-rate --kind concurrency -o plots\n"
+        "  kvscope bench --backend cuda --json >bench.json; kvscope plot bench.json --kind bench -o plots\n",
     .options = options,
     .config_bytes = sizeof(settings),
     .min_operands = 1,

@@ -32,6 +32,62 @@ check 'the peer that is fastest counts' 'all(abs(x["speedup_vs_peer"] * x["secon
 check 'without a peer our full precision counts' 'all(x["speedup_vs_peer"] is None and x["speedup_vs_fastest"] ==
     x["speedup_vs_fp16"] for x in r if "attention" in x["kernel"] and x["batch"] == 2)'
 
+# --- the picture --------------------------------------------------------------------------------------------------
+
+# draws DOCUMENT FOLDER: the .csv says of every measurement what the document says, floors by the copy of that run.
+draws() {
+    passes "a picture of $(basename "$1")" "$KVSCOPE" plot "$1" --kind all --json -o "$2"
+    run "$PY" -c '
+import csv, json, math, sys
+d = json.load(open(sys.argv[1])); r = [x for x in d["results"] if x["layout"]]
+copy = next(x["bytes"] / x["seconds"] for x in d["results"] if x["kernel"] == "copy")
+rows = list(csv.DictReader(open(sys.argv[2] + "/bench.csv")))
+def near(a, b): return math.isnan(float(a)) if b is None else abs(float(a) - b) <= 1e-6 * abs(b)
+assert len(rows) == len(r) > 20, (len(rows), len(r))
+for x in r:
+    y, = [y for y in rows if [y["kernel"], y["layout"], int(y["batch"]), int(y["tokens"])] ==
+          [x["kernel"], x["layout"], x["batch"], x["tokens"]]]
+    assert near(y["time_us"], 1e6 * x["seconds"]) and near(y["floor_us"], 1e6 * x["bytes"] / copy), (x, y)
+    assert near(y["percent_of_copy"], 100 * x["bytes"] / x["seconds"] / copy), (x, y)
+    assert near(y["speedup"], x["speedup_vs_fp16"]), (x, y)
+    if x["batch"]: assert float(y["x"]) == sorted({z["batch"] for z in r if z["batch"]}).index(x["batch"])
+' "$1" "$2"
+    report "$status" 'whose table says what was measured'
+}
+if command -v gnuplot >/dev/null; then
+    draws "$T/bench.json" "$T/plots"
+    grep -q "every" "$T/plots/bench.gp" && [ -s "$T/plots/bench.svg" ] && grep -q 'dequantize v' "$T/plots/bench.svg"
+    report $? 'with panels of attention and of pages'
+    passes 'over the faster full precision' "$KVSCOPE" plot "$T/bench.json" --kind bench --set against=fastest -o "$T/best"
+    run "$PY" -c '
+import csv, json, sys
+best = {(x["layout"], x["batch"]): x["speedup_vs_fastest"] for x in json.load(open(sys.argv[1]))["results"]}
+rows = [y for y in csv.DictReader(open(sys.argv[2])) if int(y["batch"])]
+assert len(rows) == 14 and all(abs(float(y["speedup"]) / best[y["layout"], int(y["batch"])] - 1) < 1e-6 for y in rows)
+' "$T/bench.json" "$T/best/bench.csv"
+    report "$status" 'is what was measured, too'
+else
+    skip 'pictures' 'needs gnuplot'
+fi
+broken() { # broken NAME PATTERN STATEMENTS over d: the document so changed is refused
+    run "$PY" -c '
+import json, sys
+d = json.load(open(sys.argv[1])); r = d["results"]
+exec(sys.argv[2])
+json.dump(d, open(sys.argv[3], "w"))' "$T/bench.json" "$3" "$T/broken.json"
+    fails 3 "$2" "$1" "$KVSCOPE" plot "$T/broken.json" --kind bench -o "$T/broken"
+}
+broken 'no time' 'seconds and of_copy' 'r[3]["seconds"] = 0'
+broken 'a time that is missing' 'seconds_p10' 'del r[3]["seconds_p10"]'
+broken 'no kernel' 'kernel' 'r[3]["kernel"] = None'
+broken 'a batch of less than nothing' 'result 3' 'r[3]["batch"] = -1'
+broken 'no layout at all' 'no time of a layout' 'd["results"] = r[:1]'
+broken 'more layouts than colours' 'cannot be drawn' 'd["results"] = [dict(r[1], layout="l%d" % i) for i in range(20)]'
+broken 'results of another command' 'command: is not bench' 'd["command"] = "replay"'
+broken 'times of the CPU' 'backend: cpu' 'd["backend"] = "cpu"'
+broken 'no results' 'results: is no list' 'd["results"] = 3'
+fails 2 'unknown plot; known: all, bench' 'no other plot' "$KVSCOPE" plot "$T/bench.json" --kind frontier -o "$T/broken"
+
 passes 'one kernel, layout, batch and length' "$KVSCOPE" bench --backend simt --repeats 1 --kernel decode --layout permuted --batch 2 --tokens 600
 [ "$(grep -c permuted "$T/.out")" = 1 ] && grep -q 'vs best' "$T/.out"
 report $? 'as a table'
