@@ -98,6 +98,35 @@ KVS_DEVICE void kvs_emit_fragment(const kvs_format &format, const kvs_keys &keys
 /* --- rows of consecutive tokens ------------------------------------------------------------------------------------
  */
 
+/* The words of one channel and block, of which a lane takes residue r ^ turn at step r. Lanes of a warp have blocks and
+ * channels whose words of one residue share banks: so each turns to another at a time. */
+struct kvs_turned_words {
+    unsigned char *base;
+    int cell, turn, step;
+};
+
+KVS_DEVICE kvs_turned_words kvs_turn_words(const kvs_keys &keys, int channel, int block, bool turned) {
+    kvs_turned_words words;
+    words.turn = turned ? (block ^ channel / 8 * 2) % 4 | channel % 2 * 4 : 0;
+    words.cell = kvs_key_cell(keys, words.turn, channel / 8);
+    words.base = keys.bytes + channel % 2 * keys.stride + channel % 8 / 2 * 4 + block * keys.block;
+    words.step = keys.pitch + 16; /* a residue is a bit of the row, and of the permuted chunk */
+    return words;
+}
+
+KVS_DEVICE uint32_t *kvs_turned_word(const kvs_turned_words &words, int r) {
+    return (uint32_t *)(words.base + (words.cell ^ r * words.step));
+}
+
+/* Words of residue pairs r / 2 ^ turn / 2 in the order of residues, or the reverse. */
+KVS_DEVICE void kvs_turn_pairs(uint32_t (&four)[4], int turn) {
+    bool near = (turn & 2) != 0, far = (turn & 4) != 0;
+    uint32_t a = near ? four[1] : four[0], b = near ? four[0] : four[1];
+    uint32_t c = near ? four[3] : four[2], d = near ? four[2] : four[3];
+    four[0] = far ? c : a, four[1] = far ? d : b;
+    four[2] = far ? a : c, four[3] = far ? b : d;
+}
+
 /* Bytes 0 of four words, then bytes 1, ... */
 KVS_DEVICE void kvs_transpose_bytes(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t (&out)[4]) {
     uint32_t ab = kvs_byte_perm(a, b, 0x5140), cd = kvs_byte_perm(c, d, 0x5140);
@@ -109,16 +138,23 @@ KVS_DEVICE void kvs_transpose_bytes(uint32_t a, uint32_t b, uint32_t c, uint32_t
 /* The `width` words of a block's 32 codes, of which bits [shift, shift + width) are taken. */
 KVS_DEVICE void kvs_row_words(const kvs_keys &keys, int channel, int block, int width, int shift,
                               uint32_t (&words)[8]) {
+    kvs_turned_words from = kvs_turn_words(keys, channel, block, width < 8);
     uint32_t mask = ((1u << width) - 1u) * 0x01010101u, x[8];
 #pragma unroll
-    for (int r = 0; r < KVS_RESIDUES; r++)
-        x[r] = kvs_ld_shared((const uint32_t *)(kvs_code_word(keys, r, channel) + block * keys.block)) >> shift & mask;
+    for (int r = 0; r < KVS_RESIDUES; r++) x[r] = kvs_ld_shared(kvs_turned_word(from, r)) >> shift & mask;
     uint32_t four[4];
     if (width == 2) {
-        uint32_t low = x[0] | x[1] << 2 | x[2] << 4 | x[3] << 6, high = x[4] | x[5] << 2 | x[6] << 4 | x[7] << 6;
+        uint32_t half[2] = {0, 0};
+#pragma unroll
+        for (int r = 0; r < KVS_RESIDUES; r++) half[r / 4] += x[r] * (1u << 2 * ((r ^ from.turn) % 4));
+        uint32_t low = from.turn < 4 ? half[0] : half[1], high = from.turn < 4 ? half[1] : half[0];
         words[0] = kvs_byte_perm(low, high, 0x5140), words[1] = kvs_byte_perm(low, high, 0x7362);
     } else if (width == 4) {
-        kvs_transpose_bytes(x[0] | x[1] << 4, x[2] | x[3] << 4, x[4] | x[5] << 4, x[6] | x[7] << 4, four);
+        uint32_t pairs[4], even = from.turn % 2 ? 16 : 1, odd = 17 - even;
+#pragma unroll
+        for (int i = 0; i < 4; i++) pairs[i] = x[2 * i] * even + x[2 * i + 1] * odd;
+        kvs_turn_pairs(pairs, from.turn);
+        kvs_transpose_bytes(pairs[0], pairs[1], pairs[2], pairs[3], four);
 #pragma unroll
         for (int i = 0; i < 4; i++) words[i] = four[i];
     } else {

@@ -90,8 +90,8 @@ KVS_DEVICE void kvs_read_fragment(const kvs_format &format, const kvs_keys &code
  */
 
 /* The words of a block in a row, where a page of an odd number of 16 tokens has only half of the last; the reverse of
- * kvs_emit_block and kvs_row_words: x[r] |= codes << shift. */
-KVS_DEVICE void kvs_read_block(const kvs_keys &codes, const uint8_t *row, int block, int width, int shift,
+ * kvs_emit_block and kvs_row_words: x[r] |= the codes of residue r ^ turn << shift. turn: 0 where width is 8. */
+KVS_DEVICE void kvs_read_block(const kvs_keys &codes, const uint8_t *row, int block, int width, int shift, int turn,
                                uint32_t (&x)[8]) {
     uint32_t words[8], four[4];
     const uint8_t *at = row + block * width * 4;
@@ -99,18 +99,22 @@ KVS_DEVICE void kvs_read_block(const kvs_keys &codes, const uint8_t *row, int bl
 #pragma unroll
     for (int i = 0; i < 8; i++) words[i] = i < count ? kvs_ld_global_nc((const uint32_t *)at + i) : 0;
     if (width == 2) {
-        uint32_t low = kvs_byte_perm(words[0], words[1], 0x6420), high = kvs_byte_perm(words[0], words[1], 0x7531);
+        uint32_t low = kvs_byte_perm(words[0], words[1], turn < 4 ? 0x6420 : 0x7531);
+        uint32_t high = kvs_byte_perm(words[0], words[1], turn < 4 ? 0x7531 : 0x6420);
 #pragma unroll
         for (int r = 0; r < 4; r++) {
-            x[r] |= (low >> 2 * r & 0x03030303u) << shift;
-            x[r + 4] |= (high >> 2 * r & 0x03030303u) << shift;
+            int at_bit = 2 * ((r ^ turn) % 4);
+            x[r] |= (low >> at_bit & 0x03030303u) << shift;
+            x[r + 4] |= (high >> at_bit & 0x03030303u) << shift;
         }
     } else if (width == 4) {
+        int even = turn % 2 * 4, odd = 4 - even;
         kvs_transpose_bytes(words[0], words[1], words[2], words[3], four);
+        kvs_turn_pairs(four, turn);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            x[2 * i] |= (four[i] & 0x0f0f0f0fu) << shift;
-            x[2 * i + 1] |= (four[i] >> 4 & 0x0f0f0f0fu) << shift;
+            x[2 * i] |= (four[i] >> even & 0x0f0f0f0fu) << shift;
+            x[2 * i + 1] |= (four[i] >> odd & 0x0f0f0f0fu) << shift;
         }
     } else {
         kvs_transpose_bytes(words[0], words[2], words[4], words[6], four);
@@ -161,20 +165,19 @@ KVS_DEVICE void kvs_read_rows(const kvs_format &format, const kvs_keys &codes, c
     for (int i = (int)threadIdx.x; i < codes.head_dim * blocks; i += codes.head_dim) {
         int row = i / blocks, block = i - row * blocks;
         kvs_row_place at = kvs_place_of_row(format, page, row);
+        int width = format.keys == KVS_KEYS_SCATTERED ? kvs_key_bits(&format, at.boosted) : bits;
+        kvs_turned_words to = kvs_turn_words(codes, at.channel, block, width < 8);
         uint32_t x[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-        if (format.keys == KVS_KEYS_SCATTERED) {
-            kvs_read_block(codes, page + at.bit / 8, block, kvs_key_bits(&format, at.boosted), 0, x);
-        } else {
-            kvs_read_block(codes, page + at.bit / 8, block, bits, 0, x);
+        kvs_read_block(codes, page + at.bit / 8, block, width, 0, to.turn, x);
+        if (format.keys == KVS_KEYS_PLANES) {
             uint32_t bit = format.key_more.base + (uint32_t)at.more * format.key_more.row[0];
             for (int shift = bits; at.boosted && shift < format.shape.boost_bits; shift += bits) {
-                kvs_read_block(codes, page + bit / 8, block, bits, shift, x);
+                kvs_read_block(codes, page + bit / 8, block, bits, shift, to.turn, x);
                 bit += format.plane_bits;
             }
         }
 #pragma unroll
-        for (int r = 0; r < KVS_RESIDUES; r++)
-            kvs_st_shared((uint32_t *)(kvs_code_word(codes, r, at.channel) + block * codes.block), x[r]);
+        for (int r = 0; r < KVS_RESIDUES; r++) kvs_st_shared(kvs_turned_word(to, r), x[r]);
     }
 }
 

@@ -14,6 +14,26 @@ passes 'profile of the sample trace' "$KVSCOPE" profile "$SAMPLES/qwen3-7m.h5" -
     --kernels quantize_pack_k -o "$T/trace.csv"
 grep -q 'qwen3-7m.h5: 1 sequences of 32 sink tokens and 4 pages of 128 tokens; 2 KV heads' "$T/.out"
 report $? 'its shape is the trace'"'"'s'
+# A page of keys at 2 bit with a quarter of 128 channels at 4 has 640 rows of words to gather or to leave, 8 words each:
+# at least 128 wavefronts. Lanes that share banks take turns, so that conflicts at most double it where rows are
+# channels, and add 2.5 times where channels are permuted; otherwise it would be 7 times.
+run "$KVSCOPE" profile --pages 2 --kv-heads 2 --kernels quantize_pack_k,dequantize_k --predict-only --json \
+    --layouts kitty,kitty-inline,permuted,mixed-scattered
+if [ -n "${PYTHON:-}" ]; then
+    "$PYTHON" -c '
+import json, sys
+launches = json.load(open(sys.argv[1]))["launches"]
+assert len(launches) == 8
+for l in launches:
+    words = [x for x in l["lines"] if "pack_k.cuh" in x["file"] and x["width"] == 4 and x["instruction"].endswith(".shared")]
+    least, conflicts = 128 * l["blocks"], sum(x["conflicts"] for x in words)
+    assert least <= sum(x["requests"] for x in words), (l["kernel"], l["layout"], words)
+    assert conflicts <= (2.5 if l["layout"] == "permuted" else 1) * least, (l["kernel"], l["layout"], conflicts, least)
+' "$T/.out" 2>"$T/.err"
+    report $? 'rows of keys meet hardly any bank conflict'
+else
+    skip 'rows of keys meet hardly any bank conflict' 'needs python3'
+fi
 passes 'a JSON file' "$KVSCOPE" profile $small --predict-only -o "$T/p.json" --quiet
 [ ! -s "$T/.out" ]
 report $? '--quiet prints nothing'
