@@ -1,46 +1,91 @@
-/* rank.c: kvscope rank: ranking metrics against oracles, as a table or as JSON. */
+/* rank.c: kvscope rank: ranking metrics against oracles, as a table, as JSON and into a results file. */
 #include <cjson/cJSON.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "core/file.h"
 #include "core/progress.h"
+#include "core/version.h"
 #include "sim/command.h"
+#include "sim/commands/rank_print.h"
 #include "sim/rank.h"
 
 typedef struct config {
     kvs_common common;
-    const char *metrics;
-    int64_t sink, page, rank_window, pages, queries;
+    const char *metrics, *ratios, *budgets, *output;
+    int64_t sink, page, rank_window, prefix, pages, queries;
+    int restart;
 } config;
 
 static const kvs_option options[] = {
     {"metrics", KVS_OPTION_TEXT, offsetof(config, metrics), "M,M,...", NULL, 0, 0,
      "ranking metrics; without it all of kvscope list metrics"},
+    {"ratios", KVS_OPTION_TEXT, offsetof(config, ratios), "R,R,...", NULL, 0, 0,
+     "boost ratios besides 0.125 and 0.25, at most 14"},
+    {"budget", KVS_OPTION_TEXT, offsetof(config, budgets), "B,B,...", "head,layer,model", 0, 0,
+     "who shares boosts: head (a fixed count, always judged), the heads of a layer, the model"},
+    {"prefix", KVS_OPTION_INT, offsetof(config, prefix), "N", "1", 1, 1e6,
+     "first pages of a sequence that static selection looks at"},
     {"sink", KVS_OPTION_INT, offsetof(config, sink), "N", "32", 0, 1e6, "first tokens in full precision"},
     {"page", KVS_OPTION_INT, offsetof(config, page), "N", "128", 1, 4096, "tokens of a page"},
     {"rank-window", KVS_OPTION_INT, offsetof(config, rank_window), "N", "512", 0, 1e6,
      "positions before a page is stored whose queries may rank it; 0: all"},
     {"pages", KVS_OPTION_INT, offsetof(config, pages), "N", "4", 1, 1e6, "pages of each sequence, layer and KV head"},
     {"queries", KVS_OPTION_INT, offsetof(config, queries), "N", "8", 1, 4096, "positions that judge a page"},
+    {"o", KVS_OPTION_TEXT, offsetof(config, output), "RANKING.h5", NULL, 0, 0,
+     "a results file for kvscope plot; finished heads are kept in RANKING.journal meanwhile"},
+    {"restart", KVS_OPTION_FLAG, offsetof(config, restart), NULL, NULL, 0, 0,
+     "forget what an interrupted run left in RANKING.journal"},
     {NULL, KVS_OPTION_FLAG, 0, NULL, NULL, 0, 0, NULL},
 };
 
-static kvs_status choose(const char *names, kvs_rank_options *settings, kvs_error *error) {
+/* The next of a list "A,B,..." into name; NULL where it was the last. */
+static const char *take_name(const char *names, char *name, size_t name_bytes) {
+    size_t length = strcspn(names, ",");
+    snprintf(name, name_bytes, "%.*s", (int)(length < name_bytes ? length : name_bytes - 1), names);
+    return names[length] == ',' ? names + length + 1 : NULL;
+}
+
+static kvs_status choose_metrics(const char *names, kvs_rank_options *settings, kvs_error *error) {
     for (int i = 0; names == NULL && kvs_rankings[i] != NULL && i < KVS_RANK_METRICS; i++)
         settings->metrics[settings->metrics_count++] = kvs_rankings[i];
     while (names != NULL) {
         char name[64];
-        size_t length = strcspn(names, ",");
-        snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : sizeof name - 1), names);
+        names = take_name(names, name, sizeof name);
         const kvs_ranking *metric = kvs_ranking_find(name);
         if (metric == NULL)
             return kvs_fail(error, KVS_USAGE, "--metrics", name, "is no ranking metric; see kvscope list metrics");
         if (settings->metrics_count == KVS_RANK_METRICS)
             return kvs_fail(error, KVS_USAGE, "--metrics", name, "is more than %d", KVS_RANK_METRICS);
         settings->metrics[settings->metrics_count++] = metric;
-        names = names[length] == ',' ? names + length + 1 : NULL;
+    }
+    return KVS_OK;
+}
+
+static kvs_status choose_ratios(const char *texts, kvs_rank_options *settings, kvs_error *error) {
+    while (texts != NULL) {
+        char text[64], *end;
+        texts = take_name(texts, text, sizeof text);
+        double ratio = strtod(text, &end);
+        if (end == text || *end != '\0' || !(ratio >= 0 && ratio <= 1))
+            return kvs_fail(error, KVS_USAGE, "--ratios", text, "is no number from 0 to 1");
+        if (settings->ratios_count == KVS_RANK_RATIOS)
+            return kvs_fail(error, KVS_USAGE, "--ratios", text, "is more than %d", KVS_RANK_RATIOS);
+        settings->ratios[settings->ratios_count++] = ratio;
+    }
+    return KVS_OK;
+}
+
+static kvs_status choose_budgets(const char *names, kvs_rank_options *settings, kvs_error *error) {
+    while (names != NULL) {
+        char name[64];
+        int budget = 0;
+        names = take_name(names, name, sizeof name);
+        while (budget < KVS_BUDGETS && strcmp(kvs_rank_budget_names[budget], name) != 0) budget++;
+        if (budget == KVS_BUDGETS) return kvs_fail(error, KVS_USAGE, "--budget", name, "is not head, layer or model");
+        settings->budgets |= 1 << budget;
     }
     return KVS_OK;
 }
@@ -48,138 +93,95 @@ static kvs_status choose(const char *names, kvs_rank_options *settings, kvs_erro
 /* --- output --------------------------------------------------------------------------------------------------------
  */
 
-static void add(cJSON *object, const char *name, double value) {
-    cJSON_AddItemToObject(object, name, isnan(value) ? cJSON_CreateNull() : cJSON_CreateNumber(value));
-}
-
-static void add_ratios(cJSON *object, const char *name, const double values[KVS_RANK_RATIOS]) {
-    cJSON *ratios = cJSON_AddObjectToObject(object, name);
-    for (int r = 0; r < KVS_RANK_RATIOS; r++) {
-        char ratio[32];
-        snprintf(ratio, sizeof ratio, "%g", kvs_rank_ratios[r]);
-        add(ratios, ratio, values[r]);
-    }
-}
-
-static cJSON *metric_json(const char *name, const kvs_rank_summary *s) {
-    cJSON *metric = cJSON_CreateObject();
-    cJSON_AddStringToObject(metric, "metric", name);
-    add(metric, "spearman", s->mean.spearman);
-    add(metric, "kendall", s->mean.kendall);
-    add(metric, "top_k_overlap", s->mean.overlap);
-    add_ratios(metric, "error", s->mean.error);
-    add_ratios(metric, "static_error", s->mean.static_error);
-    add_ratios(metric, "gap_closed", s->gap_closed);
-    cJSON *ci95 = isnan(s->ci95[0]) ? cJSON_CreateNull() : cJSON_CreateDoubleArray(s->ci95, 2);
-    cJSON_AddItemToObject(metric, "ci95", ci95);
-    return metric;
-}
-
-static void add_metrics(cJSON *object, const kvs_ranked *ranked, const kvs_rank_options *settings, int layer,
-                        int head) {
-    cJSON *metrics = cJSON_AddArrayToObject(object, "metrics");
-    for (int m = 0; m < settings->metrics_count; m++) {
-        kvs_rank_summary s;
-        kvs_rank_summarize(ranked, m, layer, head, settings->seed, &s);
-        cJSON_AddItemToArray(metrics, metric_json(settings->metrics[m]->name, &s));
-    }
-}
-
-static void add_oracle(cJSON *object, const kvs_ranked *ranked, const kvs_rank_options *settings, int layer, int head) {
-    kvs_rank_summary s;
-    kvs_rank_summarize(ranked, 0, layer, head, settings->seed, &s);
-    cJSON *oracle = cJSON_AddObjectToObject(object, "oracle");
-    cJSON_AddNumberToObject(oracle, "pages", s.pages);
-    add_ratios(oracle, "random", s.random);
-    add_ratios(oracle, "greedy", s.greedy);
-    cJSON *four = cJSON_AddObjectToObject(oracle, "four_of_sixteen");
-    add(four, "greedy", s.four[0]);
-    add(four, "exhaustive", s.four[1]);
-}
-
-static kvs_status print_json(const kvs_ranked *ranked, const kvs_rank_options *settings, const char *path, int layers,
-                             int heads, kvs_error *error) {
-    cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "command", "rank");
-    cJSON_AddStringToObject(root, "trace", path);
-    add_metrics(root, ranked, settings, -1, -1);
-    add_oracle(root, ranked, settings, -1, -1);
-    cJSON *sampling = cJSON_AddObjectToObject(root, "sampling");
-    cJSON_AddNumberToObject(sampling, "pages_per_head", settings->pages);
-    cJSON_AddNumberToObject(sampling, "positions_per_page", settings->queries);
-    cJSON_AddNumberToObject(sampling, "rank_window", settings->window);
-    cJSON *each = cJSON_AddArrayToObject(root, "heads");
-    for (int i = 0; i < layers * heads; i++) {
-        cJSON *head = cJSON_CreateObject();
-        cJSON_AddItemToArray(each, head);
-        cJSON_AddNumberToObject(head, "layer", i / heads);
-        cJSON_AddNumberToObject(head, "head", i % heads);
-        add_metrics(head, ranked, settings, i / heads, i % heads);
-        add_oracle(head, ranked, settings, i / heads, i % heads);
-    }
-    char *text = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (text == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
-    puts(text);
-    free(text);
+/* Whether the file can be written, asked before long work; and its journal's path, the caller's. */
+static kvs_status check_output(const char *output, char **journal, kvs_error *error) {
+    size_t length = strlen(output);
+    kvs_output file;
+    if (length < 4 || strcmp(output + length - 3, ".h5") != 0)
+        return kvs_fail(error, KVS_USAGE, "-o", output, "must end in .h5");
+    KVS_TRY(kvs_output_begin(output, &file, error));
+    kvs_output_abandon(&file);
+    *journal = malloc(length + sizeof ".journal");
+    if (*journal == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    memcpy(*journal, output, length - 3);
+    memcpy(*journal + length - 3, ".journal", sizeof ".journal");
     return KVS_OK;
 }
 
-static void print_table(const kvs_ranked *ranked, const kvs_rank_options *settings) {
-    printf("%d pages, judged alone; gap: (random - e) / (random - greedy) with its 95 %% interval at 0.25\n\n",
-           ranked->count);
-    printf("%-26s %8s %8s %8s %10s %10s %10s %7s %7s %15s\n", "metric", "spearman", "kendall", "overlap", "e 0.125",
-           "e 0.25", "static", "gap", "gap", "ci95");
-    kvs_rank_summary s = {0};
-    for (int m = 0; m < settings->metrics_count; m++) {
-        kvs_rank_summarize(ranked, m, -1, -1, settings->seed, &s);
-        printf("%-26s %8.3f %8.3f %8.3f %10.3e %10.3e %10.3e %7.3f %7.3f  [%.3f, %.3f]\n", settings->metrics[m]->name,
-               s.mean.spearman, s.mean.kendall, s.mean.overlap, s.mean.error[0], s.mean.error[1],
-               s.mean.static_error[1], s.gap_closed[0], s.gap_closed[1], s.ci95[0], s.ci95[1]);
+static kvs_status print_json(const kvs_rank_results *results, kvs_error *error) {
+    cJSON *root = kvs_rank_results_to_json(results);
+    char *text = root != NULL ? cJSON_Print(root) : NULL;
+    cJSON_Delete(root);
+    if (text == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    puts(text);
+    cJSON_free(text);
+    return KVS_OK;
+}
+
+static kvs_status write_and_print(const config *c, kvs_rank_results *results, const char *journal, kvs_error *error) {
+    results->version = strdup(KVS_VERSION);
+    results->command_line = strdup(kvs_command_line());
+    if (results->version == NULL || results->command_line == NULL)
+        return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    if (c->output != NULL) {
+        KVS_TRY(kvs_rank_results_write_h5(results, c->output, error));
+        unlink(journal); /* everything in it is written now */
     }
-    printf("%-26s %26s %10.3e %10.3e\n", "chance, 8 draws", "", s.random[0], s.random[1]);
-    printf("%-26s %26s %10.3e %10.3e\n", "greedy oracle", "", s.greedy[0], s.greedy[1]);
-    printf("4 of 16 channels: greedy %.4e, best of all 1820 %.4e\n", s.four[0], s.four[1]);
+    if (c->common.json) return print_json(results, error);
+    if (!c->common.quiet) kvs_rank_print(results);
+    return KVS_OK;
+}
+
+static kvs_status rank_trace(const config *c, const char *path, const kvs_rank_options *settings, kvs_error *error) {
+    kvs_trace *trace = NULL;
+    kvs_rank_results results = {0};
+    KVS_TRY(kvs_trace_open(path, &trace, error));
+    kvs_status status = kvs_rank(trace, settings, &results, error);
+    if (status == KVS_OK) status = write_and_print(c, &results, settings->journal, error);
+    kvs_rank_results_clear(&results);
+    kvs_trace_close(trace);
+    return status;
 }
 
 static kvs_status run(const void *configuration, const kvs_texts *operands, kvs_error *error) {
     const config *c = configuration;
-    kvs_rank_options settings = {.sink = (int)c->sink,
+    kvs_rank_options settings = {.prefix = (int)c->prefix,
+                                 .sink = (int)c->sink,
                                  .page = (int)c->page,
                                  .window = (int)c->rank_window,
                                  .pages = (int)c->pages,
                                  .queries = (int)c->queries,
                                  .seed = (uint64_t)c->common.seed,
                                  .threads = (int)c->common.threads,
-                                 .quiet = c->common.quiet};
-    KVS_TRY(choose(c->metrics, &settings, error));
+                                 .quiet = c->common.quiet,
+                                 .restart = c->restart};
+    char *journal = NULL;
+    KVS_TRY(choose_metrics(c->metrics, &settings, error));
+    KVS_TRY(choose_ratios(c->ratios, &settings, error));
+    KVS_TRY(choose_budgets(c->budgets, &settings, error));
+    if (c->output != NULL) KVS_TRY(check_output(c->output, &journal, error));
+    settings.journal = journal;
     kvs_interrupt_catch();
-    kvs_trace *trace = NULL;
-    kvs_ranked ranked = {0};
-    KVS_TRY(kvs_trace_open(operands->texts[0], &trace, error));
-    const kvs_trace_header *header = kvs_trace_header_of(trace);
-    kvs_status status = kvs_rank(trace, &settings, &ranked, error);
-    if (status == KVS_OK && c->common.json)
-        status = print_json(&ranked, &settings, operands->texts[0], header->layers, header->kv_heads, error);
-    else if (status == KVS_OK && !c->common.quiet)
-        print_table(&ranked, &settings);
-    kvs_ranked_clear(&ranked);
-    kvs_trace_close(trace);
+    kvs_status status = rank_trace(c, operands->texts[0], &settings, error);
+    free(journal);
     return status;
 }
 
 const kvs_command kvs_command_rank = {
     .name = "rank",
-    .arguments = "TRACE [--metrics M,M,...]",
+    .arguments = "TRACE [--metrics M,M,...] [-o RANKING.h5]",
     .summary = "ranking metrics against oracles of the attention error",
     .details =
         "Each sampled page of K is stored alone, 2 bits a channel and 4 where boosted, with V in full precision. The\n"
         "single-channel oracle is the error of one channel alone at 2 bits; greedy boosts channel by channel what\n"
-        "leaves the least error. Overlap is of the top quarter; static is\n"
-        "the error at 0.25 with the channels chosen on the sequence's first page. Metrics see past queries only, "
-        "except future_...\n\n"
+        "leaves the least error. Overlap is of the top quarter, stable its part that was chosen on the page before;\n"
+        "static selection keeps the channels chosen on the sequence's first page (--prefix: pages). A shared budget\n"
+        "boosts the highest scores of all heads whose pages are stored in one step, as many as a fixed count would.\n"
+        "Metrics see past queries only, except future_...\n\n"
         "  kvscope rank traces/sample/qwen3-7m.h5 --pages 2 --queries 4\n"
-        "  kvscope rank TRACE --metrics magnitude,query_error --json\n",
+        "  kvscope rank TRACE --metrics magnitude,query_error --json\n"
+        "  kvscope rank TRACE --ratios 0.0625,0.1875,0.375,0.5 -o ranking.h5\n"
+        "  kvscope plot ranking.h5 --kind all -o plots\n",
     .options = options,
     .config_bytes = sizeof(config),
     .min_operands = 1,

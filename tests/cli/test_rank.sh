@@ -8,7 +8,8 @@ TRACE=$SAMPLES/qwen3-7m.h5
 passes "the same bytes with one thread and with three" cmp "$T/one.json" "$T/three.json"
 
 if [ -n "$PYTHON" ] && "$PYTHON" -c 'import h5py, numpy' 2>/dev/null; then
-    passes "magnitude as NumPy computes it" "$PYTHON" tests/peers/rank_numpy.py "$TRACE" "$T/one.json" 1 2
+    passes "magnitude as NumPy computes it, with every budget and selection" \
+        "$PYTHON" tests/peers/rank_numpy.py "$TRACE" "$T/one.json" 1 2
     passes "the documented fields, every metric, and the order that mathematics demands" "$PYTHON" - "$T/one.json" <<'PY'
 import json, sys
 report = json.load(open(sys.argv[1]))
@@ -16,17 +17,63 @@ assert report['command'] == 'rank' and len(report['metrics']) >= 14 and len(repo
 oracle = report['oracle']
 assert 0 < oracle['four_of_sixteen']['exhaustive'] <= oracle['four_of_sixteen']['greedy'] * (1 + 1e-6)
 for m in report['metrics']:
-    assert set(m) == {'metric', 'spearman', 'kendall', 'top_k_overlap', 'error', 'static_error', 'gap_closed', 'ci95'}, m
+    assert set(m) == {'metric', 'spearman', 'kendall', 'top_k_overlap', 'error', 'static_error', 'gap_closed', 'ci95',
+                      'stability', 'budgets'}, m
+    assert set(m['budgets']) == {'layer', 'model'} and len(report['layers']) == 6
     assert -1 <= m['kendall'] <= 1 and -1 <= m['spearman'] <= 1 and 0 <= m['top_k_overlap'] <= 1
     for ratio in '0.125', '0.25':
         random, greedy, e = oracle['random'][ratio], oracle['greedy'][ratio], m['error'][ratio]
         assert greedy < e and abs(m['gap_closed'][ratio] - (random - e) / (random - greedy)) < 1e-9
+        for own in m['budgets']:
+            assert m['budgets'][own]['error'][ratio] != e
+            # No choice does better than the greedy one with the same freedom, as far as it goes.
+            assert oracle['greedy_budgets'][own][ratio] <= oracle['greedy'][ratio] * (1 + 1e-9)
     assert m['ci95'][0] < m['ci95'][1]
 PY
 else
-    skip "magnitude as NumPy computes it" "no Python with h5py and NumPy"
+    skip "magnitude as NumPy computes it, with every budget and selection" "no Python with h5py and NumPy"
     skip "the documented fields, every metric, and the order that mathematics demands" "no Python"
 fi
+
+# The results file, and what an interruption leaves of it.
+WORK="--pages 3 --queries 2 --ratios 0.5,0.0625"
+passes "a results file is written" sh -c '"$1" rank "$2" $3 --quiet --json -o "$4/whole.h5" >"$4/whole.json"' - \
+    "$KVSCOPE" "$TRACE" "$WORK" "$T"
+report "$([ ! -e "$T/whole.journal" ]; echo $?)" "and its journal is gone"
+"$KVSCOPE" rank "$TRACE" $WORK --quiet --threads 1 -o "$T/cut.h5" 2>"$T/.err" &
+for _ in $(seq 200); do [ "$(cat "$T/cut.journal" 2>/dev/null | wc -l)" -ge 3 ] && break; sleep 0.02; done
+kill -INT $! && wait $!
+report "$([ $? = 130 ] && [ ! -e "$T/cut.h5" ] && grep -q 'heads are kept' "$T/.err"; echo $?)" \
+    "interrupted, it says what is kept"
+cp "$T/cut.journal" "$T/other.journal"
+fails 3 'belongs to a rank of another' "a journal of other options is refused" \
+    "$KVSCOPE" rank "$TRACE" $WORK --seed 3 -o "$T/other.h5"
+{ head -n 2 "$T/cut.journal"; echo '{"unit":0,"pages":[[1,2]]}'; } >"$T/other.journal"
+fails 3 'line 3: is damaged' "a damaged journal is refused" "$KVSCOPE" rank "$TRACE" $WORK -o "$T/other.h5"
+printf '{"unit":1' >>"$T/cut.journal" # torn
+passes "the same command goes on from there" "$KVSCOPE" rank "$TRACE" $WORK --quiet --threads 2 -o "$T/cut.h5"
+if [ -n "$PYTHON" ] && "$PYTHON" -c 'import h5py, numpy' 2>/dev/null; then
+    passes "to the same numbers" "$PYTHON" - "$T/whole.h5" "$T/cut.h5" <<'PY'
+import sys, h5py, numpy as np
+a, b = (h5py.File(name, 'r') for name in sys.argv[1:])
+count = 0
+def compare(name, one):
+    global count
+    if isinstance(one, h5py.Dataset):
+        count += 1
+        assert one.dtype == b[name].dtype and np.array_equal(one[:], b[name][:], equal_nan=one.dtype.kind == 'f'), name
+a.visititems(compare)
+assert count > 30
+PY
+    passes "the file sums up its pages as NumPy does" \
+        "$PYTHON" tests/peers/rank_file.py "$TRACE" "$T/whole.h5" "$T/whole.json"
+else
+    skip "to the same numbers" "no Python with h5py and NumPy"
+    skip "the file sums up its pages as NumPy does" "no Python with h5py and NumPy"
+fi
+fails 2 'must end in .h5' "a results file has its extension" "$KVSCOPE" rank "$TRACE" -o "$T/a.csv"
+fails 2 'nobody.*is not head, layer or model' "an unknown budget is wrong usage" "$KVSCOPE" rank "$TRACE" --budget nobody
+fails 2 'is no number from 0 to 1' "a ratio has bounds" "$KVSCOPE" rank "$TRACE" --ratios 1.5
 
 "$KVSCOPE" rank "$TRACE" --pages 1 --queries 2 --rank-window 1 --metrics query_step,range --json >"$T/w.json" 2>"$T/.err"
 passes "a metric without its queries is null, others are not" sh -c \

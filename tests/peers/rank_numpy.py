@@ -36,43 +36,71 @@ def ranks(x):
     return np.array([(x < y).sum() + ((x == y).sum() - 1) / 2 for y in x])
 
 
-def page_scores(k, v, queries, number, scale):
-    first = SINK + number * PAGE
-    keys = k[first:first + PAGE].astype(np.float32)
-    base, boost = changes(keys, 2), changes(keys, 4)
-    dim = keys.shape[1]
-    score = np.abs(keys).astype(np.float64).mean(0)
-    order = sorted(range(dim), key=lambda d: (-score[d], d))
-    single = np.zeros(dim)
-    for position, q in queries:
-        # One channel alone: its logits move by scale * q_d * change, the rest is as it was.
-        seen_k, seen_v = k[:position + 1], v[:position + 1]
-        before = softmax(scale * (seen_k @ q))
-        output = before @ seen_v
-        for d in range(dim):
-            weights = before.copy()
-            weights[first:first + PAGE] *= np.exp(scale * q[d] * base[:, d])
-            after = weights @ seen_v / weights.sum()
-            single[d] += np.linalg.norm(after - output) / np.linalg.norm(output) / len(queries)
-    start = np.abs(k[SINK:SINK + PAGE].astype(np.float32)).astype(np.float64).mean(0)
-    first_order = sorted(range(dim), key=lambda d: (-start[d], d))
-    found = []
-    for chosen, count in ((order, dim // 8), (order, dim // 4), (first_order, dim // 8), (first_order, dim // 4)):
-        change = base.copy()
-        change[:, chosen[:count]] = boost[:, chosen[:count]]
-        found.append(np.mean([error(q, k[:p + 1], v[:p + 1], first, change, scale) for p, q in queries]))
+class Page:
+    """One judged page: what its head holds, and which queries judge it."""
+
+    def __init__(self, where, k, v, judges, number, scale):
+        self.where, self.k, self.v, self.judges, self.scale = where, k, v, judges, scale
+        self.first = SINK + number * PAGE
+        keys = k[self.first:self.first + PAGE].astype(np.float32)
+        self.base, self.boost = changes(keys, 2), changes(keys, 4)
+        self.score = np.abs(keys).astype(np.float64).mean(0)
+        self.start = np.abs(k[SINK:SINK + PAGE].astype(np.float32)).astype(np.float64).mean(0)
+
+    def single(self):
+        """The error of each channel alone at the base bits: its logits move by scale * q_d * change, no others."""
+        dim = self.k.shape[1]
+        found = np.zeros(dim)
+        for position, q in self.judges:
+            seen_k, seen_v = self.k[:position + 1], self.v[:position + 1]
+            before = softmax(self.scale * (seen_k @ q))
+            output = before @ seen_v
+            for d in range(dim):
+                weights = before.copy()
+                weights[self.first:self.first + PAGE] *= np.exp(self.scale * q[d] * self.base[:, d])
+                after = weights @ seen_v / weights.sum()
+                found[d] += np.linalg.norm(after - output) / np.linalg.norm(output) / len(self.judges)
+        return found
+
+    def error(self, boosted):
+        change = self.base.copy()
+        change[:, boosted] = self.boost[:, boosted]
+        return np.mean([error(q, self.k[:p + 1], self.v[:p + 1], self.first, change, self.scale)
+                        for p, q in self.judges])
+
+
+def descending(score):
+    return sorted(range(len(score)), key=lambda d: (-score[d], d))
+
+
+def agreement(page):
+    score, single, dim = page.score, page.single(), page.k.shape[1]
     pairs = np.sign(score[:, None] - score) * np.sign(single[:, None] - single)
-    top = sorted(range(dim), key=lambda d: (-single[d], d))[:dim // 4]
-    return (np.corrcoef(ranks(score), ranks(single))[0, 1], pairs.sum() / (dim * (dim - 1)),
-            len(set(order[:dim // 4]) & set(top)) / (dim // 4), *found)
+    shared = set(descending(score)[:dim // 4]) & set(descending(single)[:dim // 4])
+    return np.corrcoef(ranks(score), ranks(single))[0, 1], pairs.sum() / (dim * (dim - 1)), len(shared) / (dim // 4)
 
 
-def main(trace, report, pages, queries):
-    rows = []
+def pooled_error(pages, part, which, budget):
+    """The mean error when the heads that share `budget` boost the highest of all their scores."""
+    errors, dim = [], pages[0].k.shape[1]
+    pools = {}
+    for page in pages:
+        sequence, number, layer, head = page.where
+        key = {'head': (layer, head), 'layer': (layer,), 'model': ()}[budget]
+        pools.setdefault((sequence, number) + key, []).append(page)
+    for pool in pools.values():
+        scores = [(-getattr(page, which)[d], i, d) for i, page in enumerate(pool) for d in range(dim)]
+        taken = sorted(scores)[:len(pool) * int(dim * part)]
+        errors += [page.error([d for _, i, d in taken if i == own]) for own, page in enumerate(pool)]
+    return np.mean(errors)
+
+
+def read_pages(trace, pages, queries):
+    found = []
     with h5py.File(trace, 'r') as f:
         scale = float(f.attrs['softmax_scale'])
         group = int(f.attrs['num_query_heads']) // int(f.attrs['num_kv_heads'])
-        for s in f['sequences'].values():
+        for sequence, s in enumerate(f['sequences'].values()):
             positions = s['query_pos'][:]
             readable = (positions[-1] - SINK) // PAGE
             count = min(readable, pages)
@@ -87,15 +115,23 @@ def main(trace, report, pages, queries):
                         chosen = [readers[(i + 1) * len(readers) // n - 1] for i in range(n)]
                         judges = [(positions[i], s['q'][layer, head * group + h, i].astype(np.float64))
                                   for h in range(group) for i in chosen]
-                        rows.append(page_scores(k, v, judges, number, scale))
-    want = np.mean(rows, 0)
+                        found.append(Page((sequence, number, layer, head), k, v, judges, number, scale))
+    return found
+
+
+def main(trace, report, pages, queries):
+    judged = read_pages(trace, pages, queries)
     metric = next(m for m in json.load(open(report))['metrics'] if m['metric'] == 'magnitude')
-    got = [metric['spearman'], metric['kendall'], metric['top_k_overlap'], metric['error']['0.125'],
-           metric['error']['0.25'], metric['static_error']['0.125'], metric['static_error']['0.25']]
-    for name, a, b in zip(('spearman', 'kendall', 'overlap', 'error 0.125', 'error 0.25', 'static 0.125',
-                           'static 0.25'), got, want):
-        if not abs(a - b) <= 2e-4 * abs(b):
-            sys.exit(f'{name}: kvscope {a}, NumPy {b}')
+    pairs = list(zip(('spearman', 'kendall', 'top_k_overlap'), np.mean([agreement(page) for page in judged], 0)))
+    pairs = [(name, metric[name], want) for name, want in pairs]
+    for budget, own in (('head', metric), ('layer', metric['budgets']['layer']), ('model', metric['budgets']['model'])):
+        for part in 0.125, 0.25:
+            for name, which in (('error', 'score'), ('static_error', 'start')):
+                pairs.append((f'{name} {part} {budget}', own[name][str(part)],
+                              pooled_error(judged, part, which, budget)))
+    for name, got, want in pairs:
+        if not abs(got - want) <= 2e-4 * abs(want):
+            sys.exit(f'{name}: kvscope {got}, NumPy {want}')
 
 
 if __name__ == '__main__':
