@@ -11,7 +11,7 @@
 
 #include "kernels/cuda/attention.cuh"
 
-enum { KVS_PAGE_WARPS = 4, KVS_TILE = 16, KVS_SHARED_LIMIT = 227 * 1024 };
+enum { KVS_PAGE_WARPS = 4, KVS_TILE = 16 };
 
 /* A page of one head: its bytes in the tensor of codes, and in that of metadata where there is one. */
 struct kvs_page_source {
@@ -227,7 +227,7 @@ template <class form, int tiles> int kvs_launch_pages(const kvs_attention_args *
     int parts = (per_kv + KVS_BLOCK_HEADS - 1) / KVS_BLOCK_HEADS, warps = KVS_PAGE_WARPS;
     form p = form::of(args->format);
     size_t before = kvs_before_pages<form>(), page = p.shared_bytes;
-    while (warps > 1 && before + (size_t)warps * page > KVS_SHARED_LIMIT) warps--;
+    while (warps > 1 && before + (size_t)warps * page > kvs_shared_limit()) warps--;
     dim3 grid((unsigned)args->splits, (unsigned)(kv_heads * parts), (unsigned)args->sequences);
     size_t bytes = before + (size_t)warps * page, merge = kvs_merge_bytes(form::head_dim, warps);
     return kvs_launch((kvs_attend_kernel<form, tiles>), grid, dim3((unsigned)warps * 32), bytes > merge ? bytes : merge,

@@ -1,12 +1,40 @@
 /* device.c: the CUDA device of executor.h. The only file that calls the CUDA runtime, besides the launches. */
 #include <cuda_runtime_api.h>
+#include <stdio.h>
 
+#include "kernels/cuda/shared_limit.h"
 #include "kernels/executor.h"
 
 static kvs_status failed(cudaError_t result, const char *what, kvs_error *error) {
     if (result == cudaSuccess) return KVS_OK;
     return kvs_fail(error, KVS_DEVICE, "cuda", what, "%s (%s)", cudaGetErrorString(result), cudaGetErrorName(result));
 }
+
+/* --- shared memory (shared_limit.h) -------------------------------------------------------------------------
+ */
+
+static __thread char refusal[96];
+
+size_t kvs_shared_limit(void) {
+    int device = 0, bytes = 0;
+    if (cudaGetDevice(&device) == cudaSuccess &&
+        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) == cudaSuccess)
+        return (size_t)bytes;
+    (void)cudaGetLastError();
+    return KVS_SHARED_EVERYWHERE;
+}
+
+int kvs_refuse_shared(size_t shared_bytes, size_t limit) {
+    (void)snprintf(refusal, sizeof refusal, "%zu bytes of shared memory; a block may have %zu", shared_bytes, limit);
+    return KVS_SHARED_REFUSED;
+}
+
+const char *kvs_shared_refusal(void) {
+    return refusal;
+}
+
+/* --- the device ----------------------------------------------------------------------------------------------------
+ */
 
 static kvs_status open_cuda(kvs_executor_facts *facts, kvs_error *error) {
     int count = 0;

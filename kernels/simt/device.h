@@ -4,6 +4,8 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/shared_limit.h"
+
 #define KVS_BACKEND(name) name##_cuda
 #define KVS_BACKEND_NAME  "cuda"
 /* Before compute capability 9.0 the compiler wants a few registers more for the same code: three blocks, not four. */
@@ -144,7 +146,9 @@ KVS_DEVICE void kvs_syncthreads() {
 template <class... Parameters, class... Arguments>
 static int kvs_launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, kvs_stream stream,
                       Arguments... arguments) {
-    if (shared_bytes > 48 * 1024) {
+    if (shared_bytes > KVS_SHARED_EVERYWHERE) {
+        size_t limit = kvs_shared_limit();
+        if (shared_bytes > limit) return kvs_refuse_shared(shared_bytes, limit);
         cudaError_t raised =
             cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
         if (raised != cudaSuccess) return (int)raised;
@@ -154,7 +158,7 @@ static int kvs_launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size
 }
 
 static inline const char *kvs_launch_text(int error) {
-    return cudaGetErrorString((cudaError_t)error);
+    return error == KVS_SHARED_REFUSED ? kvs_shared_refusal() : cudaGetErrorString((cudaError_t)error);
 }
 
 #endif

@@ -193,6 +193,10 @@ static int kvs_launch_as(const char *text, void (*kernel)(Parameters...), dim3 g
 /* A macro, so that reports can name the kernel. */
 #define kvs_launch(...) kvs_launch_as(#__VA_ARGS__, __VA_ARGS__)
 
+static inline size_t kvs_shared_limit() {
+    return kvs_simt_shared_limit();
+}
+
 static inline const char *kvs_launch_text(int) {
     return kvs_simt_last_text();
 }

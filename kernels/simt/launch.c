@@ -19,6 +19,10 @@ kvs_simt_options *kvs_simt_settings(void) {
     return &settings;
 }
 
+size_t kvs_simt_shared_limit(void) {
+    return settings.shared_bytes > 0 ? settings.shared_bytes : KVS_SIMT_SHARED_BYTES;
+}
+
 const kvs_simt_report *kvs_simt_last_report(void) {
     return &last_report;
 }
@@ -145,11 +149,11 @@ static const char *keep_name(const char *name) {
     return found;
 }
 
-static int check_launch(const kvs_simt_launch *launch, const kvs_simt_options *options) {
+static int check_launch(const kvs_simt_launch *launch) {
     char text[128];
     kvs_dim3 grid = launch->grid, block = launch->block;
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
-    size_t limit = options->shared_bytes > 0 ? options->shared_bytes : KVS_SIMT_SHARED_BYTES;
+    size_t limit = kvs_simt_shared_limit();
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) {
         snprintf(text, sizeof text, "a grid of %u x %u x %u blocks", grid.x, grid.y, grid.z);
         return fail_launch(KVS_SIMT_BAD_LAUNCH, text);
@@ -208,7 +212,7 @@ int kvs_simt_run(const kvs_simt_launch *launch) {
     memset(&last_report, 0, sizeof last_report);
     last_report.warp = last_report.lane = -1;
     copy_kernel_name(launch->text, last_report.kernel, sizeof last_report.kernel);
-    int bad = check_launch(launch, &settings);
+    int bad = check_launch(launch);
     if (bad != 0) return bad;
     grid.kernel = keep_name(last_report.kernel);
     if (grid.kernel == NULL) return fail_launch(KVS_SIMT_BAD_LAUNCH, "out of memory");

@@ -96,6 +96,9 @@ typedef struct kvs_simt_options {
 /* The options of this thread, to be changed in place; all zero at first. */
 kvs_simt_options *kvs_simt_settings(void);
 
+/* The most shared memory of a block, as set. */
+size_t kvs_simt_shared_limit(void);
+
 /* Which blocks of a launch are recorded: the share of the grid that sample_blocks selects. */
 uint64_t kvs_simt_sampled(uint64_t blocks, uint64_t sample_blocks);
 

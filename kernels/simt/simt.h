@@ -25,7 +25,9 @@
  *   KVS_SHARED                                       unsigned char *: dynamic shared memory, 128-byte aligned
  *   threadIdx, blockIdx, blockDim, gridDim, dim3     as in CUDA
  *   int kvs_launch(kernel, dim3 grid, dim3 block, size_t shared_bytes, kvs_stream, args...)
- *                                                    0, or an error that kvs_launch_text(error) explains
+ *                                                    0, or an error that kvs_launch_text(error) explains; a block that
+ *                                                    wants more shared memory than the device has is not launched
+ *   size_t kvs_shared_limit()                        the most shared memory of a block of the current device
  *   KVS_BACKEND(name)                                name_cuda or name_simt: both builds link into one program
  */
 #ifndef KVS_KERNELS_SIMT_SIMT_H

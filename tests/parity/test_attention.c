@@ -355,11 +355,39 @@ static void test_orders(void **state) {
     kvs_simt_settings()->order_seed = 0;
 }
 
+/* Devices whose blocks have less shared memory than compute capability 9.0 gives: fewer warps share a block, and what
+ * not even one warp has room for is refused by name before anything is launched. */
+static void test_less_shared_memory(void **state) {
+    (void)state;
+    static const size_t limits[] = {163 << 10, 99 << 10, 0}; /* of 8.0; of 8.6 and 8.9; as it was */
+    attention_case fits = {"", 256, 256, 2, 4, 64, 2, 1, 1, 0, 0, 1, {3 * 256}, OUTLIERS};
+    attention_case large = {"", 256, 256, 8, 8, 0, 8, 1, 1, 0, 0, 1, {256}, OUTLIERS};
+    if (strcmp(executor->name, "simt") != 0) skip();
+    for (int l = 0; kvs_layouts[l] != NULL; l++)
+        for (int i = 0; i < 3; i++) {
+            kvs_simt_settings()->shared_bytes = limits[i];
+            fits.layout = large.layout = kvs_layouts[l]->name;
+            if (!admits(kvs_layouts[l], &fits)) continue;
+            check(&fits);
+            cache s;
+            make_cache(&s, &large);
+            kvs_attention_args args = {.format = s.format, .sequences = 1, .query_heads = 1, .splits = 1};
+            if (limits[i] == 99 << 10) {
+                assert_int_equal(kvs_executor_attend(executor, &args, NULL, &error), KVS_DEVICE);
+                assert_string_equal(error.object, "decode_attention");
+                assert_non_null(strstr(error.rule, "bytes of shared memory; a block may have 101376"));
+            } else if (!(run(&s) < 2e-3))
+                fail_msg("%s: an error above 2e-3 with %zu bytes of shared memory", large.layout, limits[i]);
+            free_cache(&s);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_packed),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_less_shared_memory),
     };
     int failures = 0;
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -375,10 +375,32 @@ static void test_refusals(void **state) {
     assert_non_null(strstr(error.rule, "query heads"));
 }
 
+/* The largest page of keys, 128 KB in full precision, fits a block of compute capability 8.0, not one of 8.6. */
+static void test_shared_memory_that_is_short(void **state) {
+    (void)state;
+    kvs_error error;
+    kvs_page_shape shape = {256, 256, HEADS, 2, 4, 64, 2, 0, 0};
+    kvs_quantize_args args = {.pages = PAGES, .rule = SYSTEM};
+    if (strcmp(device->name, "simt") != 0) skip();
+    assert_int_equal(kvs_format_make(kvs_layout_find("kitty"), &shape, &args.format, &error), KVS_OK);
+    kvs_simt_settings()->shared_bytes = 99 << 10;
+    assert_int_equal(kvs_executor_quantize(device, 0, &args, NULL, &error), KVS_DEVICE);
+    assert_string_equal(error.object, "quantize_pack_k");
+    assert_non_null(strstr(error.rule, "bytes of shared memory; a block may have 101376"));
+    static const parity_case largest = {256, 256, 2, 4, 8, 2, KVS_METRIC_MAGNITUDE, SYSTEM, 0, 0};
+    kvs_simt_settings()->shared_bytes = 163 << 10;
+    check_case(kvs_layout_find("kitty"), &largest);
+    kvs_simt_settings()->shared_bytes = 0;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts), cmocka_unit_test(test_orders),   cmocka_unit_test(test_full_pages_come_back),
-        cmocka_unit_test(test_copy),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_full_pages_come_back),
+        cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_shared_memory_that_is_short),
     };
     int failures = 0;
     cmocka_set_message_output(CM_OUTPUT_TAP);
