@@ -148,6 +148,11 @@ demo: ## set up, build, replay the sample traces and run the sample model: plots
 	@$(MAKE) --no-print-directory all
 	@B=$(B) tools/demo.sh
 
+compare: ## set up, build, compare all schemes and rankings on the recorded traces of ../shared: tables, frontier in compare/
+	@tools/deps.sh
+	@$(MAKE) --no-print-directory all
+	@B=$(B) tools/compare.sh
+
 bench: ## set up, build, and compare speed with memcpy and with NumPy in one run
 	@tools/deps.sh
 	@$(MAKE) --no-print-directory all
@@ -173,6 +178,6 @@ clean: ## remove the build
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-.PHONY: FORCE all deps check check-built check-asan golden demo fuzz bench install format tidy clean help
+.PHONY: FORCE all deps check check-built check-asan golden demo compare fuzz bench install format tidy clean help
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -7,6 +7,8 @@
  * bit goes into a starting state. The encoder finds the codes of least squared error by the Viterbi algorithm: once to
  * choose the state of the seam, with the seam in the middle of the row, and once with the seam held to it.
  *
+ * At 7 bits hardly anything is left to win, and at 8 a value has the register for itself: Lloyd-Max levels.
+ *
  * The levels are computed where they are first used, by Lloyd's iteration on a normal sample by chance of fixed seed,
  * and are binary16 values. */
 #ifndef KVS_KERNELS_TRELLIS_H
@@ -19,7 +21,7 @@
 extern "C" {
 #endif
 
-enum { KVS_TRELLIS_STATES = 256, KVS_TRELLIS_STATE_BITS = 8, KVS_TRELLIS_MAX_BITS = 6 };
+enum { KVS_TRELLIS_STATES = 256, KVS_TRELLIS_STATE_BITS = 8, KVS_TRELLIS_MAX_BITS = 8 };
 
 /* levels [KVS_TRELLIS_STATES] of the values whose codes leave the register in each state; 1 <= bits <= MAX_BITS. */
 const float *kvs_trellis_levels(int bits);

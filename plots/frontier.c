@@ -1,5 +1,6 @@
 /* frontier.c: memory against accuracy, a panel for each trace and measure: what saves memory at which cost, and what
  * nothing else beats. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,8 @@
 #include "plots/frontier.h"
 
 static const char *const memories[] = {"bits", "bytes_per_token", NULL};
+
+static const char *const label_choices[] = {"frontier", "all", NULL};
 
 static const kvs_param params[] = {
     {"memory", KVS_PARAM_CHOICE, offsetof(frontier_config, memory), "bits", 0, 0, "",
@@ -17,10 +20,20 @@ static const kvs_param params[] = {
      kvs_result_measure_names},
     {"statistic", KVS_PARAM_CHOICE, offsetof(frontier_config, statistic), "mean", 0, 0, "",
      "which statistic over samples, where the measure has several", kvs_statistic_names},
+    {"labels", KVS_PARAM_CHOICE, offsetof(frontier_config, labels), "frontier", 0, 0, "",
+     "which points are named: those on the frontier, or all, in larger panels; more than four of one scheme with the "
+     "same memory together",
+     label_choices},
+    {"low", KVS_PARAM_REAL, offsetof(frontier_config, low), "0", 0, 1e12, "", "leave out less memory than this", NULL},
+    {"high", KVS_PARAM_REAL, offsetof(frontier_config, high), "0", 0, 1e12, "",
+     "leave out more memory than this; 0: none", NULL},
     {.name = NULL},
 };
 
-enum { PANEL = 330, ABOVE = 64, BELOW = 56, LEFT = 74, RIGHT = 782 };
+enum { ABOVE = 64, BELOW = 56, LEFT = 74, RIGHT = 18 };
+
+/* Width of the page and height of a panel: more where all points are named. */
+static const int widths[] = {800, 1240}, heights[] = {330, 860};
 
 /* --- what is drawn ------------------------------------------------------------------------------------------------ */
 
@@ -36,9 +49,11 @@ static int take_measure(frontier_page *page, int measure) {
     page->measure = measure;
     for (int i = 0; i < count; i++) {
         const kvs_result *result = &page->results->results[i];
-        double memory = memory_of(page, result), full = kvs_result_measure_full(result, measure);
+        double memory = memory_of(page, result), most = page->config->high,
+               full = kvs_result_measure_full(result, measure);
         double error = kvs_result_measure(result, measure, page->config->statistic);
-        int drawn = isfinite(memory) && memory > 0 && isfinite(error);
+        int drawn =
+            memory > 0 && memory >= page->config->low && memory <= (most > 0 ? most : DBL_MAX) && isfinite(error);
         page->memory[i] = drawn ? memory : NAN;
         page->error[i] = drawn ? error : NAN;
         found += drawn;
@@ -75,13 +90,14 @@ static int has_points(const frontier_page *page, int trace) {
 
 /* Draws the panels from y on, or counts them where y is below 0. */
 static kvs_status draw_panels(frontier_page *page, double y, int *panels, kvs_error *error) {
+    int height = heights[page->config->labels];
     *panels = 0;
     for (int trace = 0; trace < page->results->traces_count; trace++)
         for (int m = 0; m < page->measures_count; m++) {
             if (page->measures_count > 1 || page->measure != page->measures[m]) take_measure(page, page->measures[m]);
             if (!has_points(page, trace)) continue;
-            kvs_box box = {LEFT, y + *panels * (PANEL + BELOW + 26) + 26, RIGHT, 0};
-            box.bottom = box.top + PANEL;
+            kvs_box box = {LEFT, y + *panels * (height + BELOW + 26) + 26, page->width - RIGHT, 0};
+            box.bottom = box.top + height;
             if (y >= 0) KVS_TRY(kvs_frontier_panel(page, trace, box, error));
             ++*panels;
         }
@@ -89,10 +105,10 @@ static kvs_status draw_panels(frontier_page *page, double y, int *panels, kvs_er
 }
 
 static kvs_status draw_page(frontier_page *page, kvs_error *error) {
-    double top = kvs_family_legend_bottom(&page->labels, FRONTIER_WIDTH, ABOVE);
+    double top = kvs_family_legend_bottom(&page->labels, page->width, ABOVE);
     int panels, closed = kvs_measure_is_closed_loop(page->measures[0]);
     kvs_status status = draw_panels(page, -1, &panels, error);
-    kvs_style_begin(page->figure, FRONTIER_WIDTH, (int)top + panels * (PANEL + BELOW + 26),
+    kvs_style_begin(page->figure, page->width, (int)top + panels * (heights[page->config->labels] + BELOW + 26),
                     closed ? "Memory of the KV cache against accuracy of the model that runs with it"
                            : "Memory of the KV cache against attention error",
                     "Filled and joined: the Pareto frontier, where no other scheme is better in one and as good in the "
@@ -106,6 +122,7 @@ static kvs_status draw_page(frontier_page *page, kvs_error *error) {
 
 static kvs_status compose(const kvs_results *results, const void *config_of, kvs_figure *figure, kvs_error *error) {
     frontier_page page = {.results = results, .config = config_of, .figure = figure};
+    page.width = widths[page.config->labels];
     if (page.config->measure > 0)
         KVS_TRY(kvs_result_measure_check("plot frontier", page.config->measure - 1, page.config->statistic, error));
     KVS_TRY(kvs_scheme_labels_make(results, &page.labels, error));

@@ -5,17 +5,21 @@
 #include "plots/families.h"
 #include "plots/labels.h"
 #include "plots/measure.h"
+#include "plots/placement.h"
 #include "plots/style.h"
 #include "plots/zero_axis.h"
 
+enum { FRONTIER_LABEL_FRONTIER, FRONTIER_LABEL_ALL };
+
 typedef struct frontier_config {
-    int memory, measure, statistic;
+    int memory, measure, statistic, labels;
+    double low, high; /* of memory; 0: none */
 } frontier_config;
 
 enum {
-    FRONTIER_WIDTH = 800,
     FRONTIER_LINE = 15,
     FRONTIER_MOST_MEASURES = 2,
+    FRONTIER_MOST_NAMES = KVS_MOST_PLACED,
 };
 
 typedef struct frontier_axes {
@@ -35,8 +39,20 @@ typedef struct frontier_page {
     int *of_trace, *order;  /* scratch */
     double *trace_memory, *trace_error;
     int rows; /* of the .csv, so far */
+    int width;
     frontier_axes axes;
 } frontier_page;
+
+/* What is written beside point number `point` of page->order. */
+typedef struct frontier_name {
+    int point, family;
+    char text[160];
+} frontier_name;
+
+/* Fills names [FRONTIER_MOST_NAMES] of a panel whose points are page->order [drawn], the first `on` of them on the
+ * frontier: those on the frontier, at most 24 of them, points that are equal sharing one of what their names have in
+ * common; or of all points, more than four of one family and memory sharing one. Returns how many. */
+int kvs_frontier_names(const frontier_page *page, int drawn, int on, frontier_name *names);
 
 /* The range of memory of one trace, or of all (trace -1). Returns how many points there are. */
 int kvs_frontier_memory_axis(const frontier_page *page, int trace, frontier_axes *axes);

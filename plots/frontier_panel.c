@@ -5,9 +5,6 @@
 
 #include "plots/frontier.h"
 #include "plots/pareto.h"
-#include "plots/placement.h"
-
-enum { MOST_LABELS = KVS_MOST_PLACED };
 
 /* --- axes --------------------------------------------------------------------------------------------------------- */
 
@@ -50,10 +47,6 @@ static double y_pixel(const frontier_page *page, kvs_box box, double error) {
 }
 
 /* --- points and labels: of one trace, in `order`, the first `on` of them on the frontier -------------------------- */
-
-static int equal_points(const frontier_page *page, int i, int k) {
-    return page->memory[i] == page->memory[k] && page->error[i] == page->error[k];
-}
 
 static void write_rows(frontier_page *page, int trace, int drawn, int on) {
     FILE *csv = page->figure->csv;
@@ -111,32 +104,20 @@ static kvs_obstacles find_obstacles(const frontier_page *page, kvs_box box, int 
     return (kvs_obstacles){.points = pixels, .line = line, .points_count = drawn, .line_count = corners};
 }
 
-/* The labels of the frontier, of at most MOST_LABELS of its points; equal points share one, of what their names have in
- * common. */
 static kvs_status write_labels(frontier_page *page, kvs_box box, int drawn, int on, kvs_error *error) {
-    kvs_placed placed[MOST_LABELS];
-    char texts[MOST_LABELS][160];
-    int families[MOST_LABELS], count = 0, stride = (on + MOST_LABELS - 1) / MOST_LABELS;
+    kvs_placed placed[FRONTIER_MOST_NAMES];
+    frontier_name names[FRONTIER_MOST_NAMES];
     double *pixels = malloc(sizeof *pixels * 2 * (size_t)(drawn + 2 * on));
     if (pixels == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
     kvs_obstacles obstacles = find_obstacles(page, box, drawn, on, pixels);
-    for (int k = 0, equals; k<on; k += stride> equals + 1 ? stride : equals + 1) {
-        const int *at = &page->order[k];
-        const kvs_scheme_label *label = &page->labels.labels[*at];
-        char text[sizeof label->text];
-        memcpy(text, label->text, sizeof text);
-        for (equals = 0; k + equals + 1 < on && equal_points(page, at[0], at[equals + 1]);)
-            kvs_scheme_label_common(text, page->labels.labels[at[++equals]].text);
-        snprintf(texts[count], sizeof *texts - 4, equals ? "%s (%d alike)" : "%s", text, equals + 1);
-        kvs_style_fit(texts[count], KVS_FONT_SMALL, 300);
-        families[count] = label->family;
-        placed[count] = (kvs_placed){
-            .x = pixels[2 * k], .y = pixels[2 * k + 1], .width = kvs_style_text_width(texts[count], KVS_FONT_SMALL)};
-        count++;
-    }
+    int count = kvs_frontier_names(page, drawn, on, names);
+    for (int i = 0; i < count; i++)
+        placed[i] = (kvs_placed){.x = pixels[2 * names[i].point],
+                                 .y = pixels[2 * names[i].point + 1],
+                                 .width = kvs_style_text_width(names[i].text, KVS_FONT_SMALL)};
     kvs_place_labels(box, FRONTIER_LINE, &obstacles, placed, count);
     free(pixels);
-    for (int i = 0; i < count; i++) kvs_placed_write(page->figure, &placed[i], families[i], texts[i]);
+    for (int i = 0; i < count; i++) kvs_placed_write(page->figure, &placed[i], names[i].family, names[i].text);
     return KVS_OK;
 }
 
@@ -186,7 +167,7 @@ static void write_panel_texts(frontier_page *page, int trace, kvs_box box, int d
     char model[200], text[400], conditions[160], counts[96];
     describe(page, trace, conditions, sizeof conditions);
     kvs_trace_label(summary, model, sizeof model - 4);
-    kvs_style_fit(model, KVS_FONT_TEXT, FRONTIER_WIDTH - 32 - kvs_style_text_width(conditions, KVS_FONT_TEXT));
+    kvs_style_fit(model, KVS_FONT_TEXT, page->width - 32 - kvs_style_text_width(conditions, KVS_FONT_TEXT));
     snprintf(text, sizeof text, "%s%s", model, conditions);
     kvs_style_label(page->figure, 16, box.top - 16, KVS_LEFT, KVS_FONT_TEXT, KVS_INK, text);
     int length = snprintf(counts, sizeof counts, "%d of %d on the frontier", on, drawn);

@@ -36,9 +36,26 @@ static int has_parameter(const char *scheme, const char *token) {
     return 0;
 }
 
+/* Is the parameter the same in all schemes that name it, of several families? */
+static int is_common_to_all(const kvs_results *results, const char *scheme, const char *token) {
+    size_t key = strcspn(token, "=") + 1;
+    int several = 0;
+    for (int i = 0; i < results->results_count; i++) {
+        const char *other = scheme_of(&results->results[i]);
+        if (has_parameter(other, token)) {
+            several |= !same_family(scheme, other);
+            continue;
+        }
+        for (const char *own = first_parameter(other); *own != '\0'; own = next_parameter(own))
+            if (strncmp(own, token, key) == 0) return 0;
+    }
+    return several;
+}
+
 /* Is the parameter the same in all of several schemes of the family? */
 static int is_common(const kvs_results *results, const char *scheme, const char *token) {
     int several = 0;
+    if (is_common_to_all(results, scheme, token)) return 1;
     for (int i = 0; i < results->results_count; i++) {
         const char *other = scheme_of(&results->results[i]);
         if (!same_family(scheme, other)) continue;
@@ -69,6 +86,13 @@ static int is_word(const char *token, size_t length) {
     return key < length && strchr("abcdefghijklmnopqrstuvwxyz", token[key]) != NULL;
 }
 
+/* What a label says of a parameter begins here: a word without its key, of a path only the last part. */
+static size_t shown_from(const char *token, size_t length) {
+    for (size_t at = length; at > 0; at--)
+        if (token[at - 1] == '/') return at;
+    return is_word(token, length) ? strcspn(token, "=") + 1 : 0;
+}
+
 static void describe(const kvs_results *results, const kvs_result *result, kvs_scheme_label *label,
                      kvs_scheme_family *family) {
     const char *scheme = scheme_of(result);
@@ -76,8 +100,7 @@ static void describe(const kvs_results *results, const kvs_result *result, kvs_s
     snprintf(family->name, sizeof family->name, "%.*s", (int)family_length(scheme), scheme);
     family->common[0] = '\0';
     for (const char *token = first_parameter(scheme); *token != '\0'; token = next_parameter(token)) {
-        size_t length = strcspn(token, ",");
-        size_t key = is_word(token, length) ? strcspn(token, "=") + 1 : 0;
+        size_t length = strcspn(token, ","), key = shown_from(token, length);
         if (is_common(results, scheme, token))
             append(family->common, sizeof family->common, token, length);
         else

@@ -22,7 +22,7 @@ typedef struct kvs_obstacles {
     int points_count, line_count;
 } kvs_obstacles;
 
-enum { KVS_MOST_PLACED = 24 };
+enum { KVS_MOST_PLACED = 96 };
 
 /* Places at most KVS_MOST_PLACED labels where together they cost least: leaving the panel, covering a label and
  * crossing its leader cost most, then covering a point or the line, then distance. It tries several orders in which

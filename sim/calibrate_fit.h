@@ -2,6 +2,7 @@
 #ifndef KVS_SIM_CALIBRATE_FIT_H
 #define KVS_SIM_CALIBRATE_FIT_H
 
+#include "kernels/trellis.h"
 #include "sim/calibrate.h"
 
 #ifdef __cplusplus
@@ -26,7 +27,7 @@ typedef struct kvs_head_curve {
 } kvs_head_curve;
 
 static inline int kvs_curve_planes(int head_dim) {
-    return 2 * head_dim * 6; /* KVS_TRELLIS_MAX_BITS for each component of K and V */
+    return 2 * head_dim * KVS_TRELLIS_MAX_BITS; /* for each component of K and V */
 }
 
 /* Fills mean and basis of both records of a head, and its curve, whose arrays are the caller's. KVS_INPUT where an

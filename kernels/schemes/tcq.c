@@ -30,7 +30,7 @@
 
 enum { AFTER, BEFORE };
 enum { UNWEIGHED, BY_QUERIES };
-enum { MEAN_BITS = 8, SCALE_BITS = 8, WIDTH_BITS = 3, STEP_BITS = 16, MEAN_STEPS = 127 };
+enum { MEAN_BITS = 8, SCALE_BITS = 8, WIDTH_BITS = 3, MOST_BITS = 7, STEP_BITS = 16, MEAN_STEPS = 127 };
 
 typedef struct config {
     int coding, max_bits, rope, weigh, rank_window, page, sink, window;
@@ -49,9 +49,9 @@ static const char *const weigh_choices[] = {"none", "queries", NULL};
     { #FIELD, KVS_PARAM_CHOICE, offsetof(config, FIELD), DEFAULT, 0, 0, "", SUMMARY, CHOICES }
 
 static const kvs_param params[] = {
-    REAL_PARAM(k_bits, "2.75", 0, KVS_ROW_MAX_BITS, "bits", "code bits of an element of K, on average over a page"),
-    REAL_PARAM(v_bits, "2", 0, KVS_ROW_MAX_BITS, "bits", "code bits of an element of V, on average over a page"),
-    INT_PARAM(max_bits, "4", 1, KVS_ROW_MAX_BITS, "bits", "widest code"),
+    REAL_PARAM(k_bits, "2.75", 0, MOST_BITS, "bits", "code bits of an element of K, on average over a page"),
+    REAL_PARAM(v_bits, "2", 0, MOST_BITS, "bits", "code bits of an element of V, on average over a page"),
+    INT_PARAM(max_bits, "4", 1, MOST_BITS, "bits", "widest code"),
     CHOICE_PARAM(coding, "trellis", kvs_row_coding_choices, "how a channel's values become codes"),
     CHOICE_PARAM(rope, "after", rope_choices, "K is stored after or before the rotary embedding"),
     CHOICE_PARAM(weigh, "none", weigh_choices, "variances of K channels are weighed by past queries' second moments"),

@@ -78,7 +78,7 @@ static void damage(long offset, const void *bytes, size_t count, long length) {
 static void bad_files_are_refused(void **state) {
     const int32_t none = 0, negative = -1, many = 70000, three = 3, wide = 4096;
     const uint16_t infinite = 0x7c00, zero = 0;
-    const uint8_t seven = 7;
+    const uint8_t seven = 7, nine = 9;
     const long record = 128, widths = record + 2 * DIM * (DIM + 1);
     const struct {
         long offset;
@@ -100,7 +100,7 @@ static void bad_files_are_refused(void **state) {
         {56, &negative, 4, -1, "outside 0 to"},
         {127, &seven, 1, -1, "has no end"},
         {record, &infinite, 2, -1, "not finite"},
-        {widths, &seven, 1, -1, "component 0 has 7 bits"},
+        {widths, &nine, 1, -1, "component 0 has 9 bits"},
         {record + 2 * (DIM - 1), &zero, 2, -1, "has no inverse"},
     };
     char spec[128];

@@ -107,6 +107,72 @@ static void frontier_csv_says_what_results_say(void **state) {
     kvs_results_clear(&results);
 }
 
+/* With labels=all every point is named; with low and high only what lies between is drawn. */
+static void frontier_names_all_points_in_a_range(void **state) {
+    (void)state;
+    kvs_results results = example_results();
+    kvs_scheme_labels labels;
+    kvs_figure figure;
+    kvs_error error;
+    assert_int_equal(kvs_scheme_labels_make(&results, &labels, &error), KVS_OK);
+    assert_int_equal(compose(kvs_plot_type_find("frontier"), &results, "labels=all,low=2.8,high=3.6", &figure, &error),
+                     KVS_OK);
+    int drawn = 0, rows = -1;
+    for (int i = 0; i < results.results_count; i++) {
+        double bits = results.results[i].effective_bits;
+        char text[160];
+        snprintf(text, sizeof text, "'%s'", labels.labels[i].text);
+        int shown = strstr(figure.gp_text, text) != NULL;
+        if (bits >= 2.8 && bits <= 3.6) {
+            drawn++;
+            if (!shown) fail_msg("%s has no label", text);
+        } else if (shown && strchr(text, ' ') != NULL) { /* the legend names bare families */
+            fail_msg("%s has a label", text);
+        }
+    }
+    for (const char *c = figure.csv_text; *c != '\0'; c++) rows += *c == '\n';
+    assert_int_equal(rows, drawn);
+    assert_true(drawn > 20 && drawn < results.results_count);
+    kvs_figure_clear(&figure);
+    kvs_scheme_labels_clear(&labels);
+    kvs_results_clear(&results);
+}
+
+/* Fourteen of one family and memory have one name, of what they have in common. */
+static void a_column_of_many_shares_a_label(void **state) {
+    (void)state;
+    kvs_results results = example_results();
+    for (int i = 11; i < 25; i++) {
+        char scheme[64];
+        snprintf(scheme, sizeof scheme, "kitty:boost=0.25,rank=%c%d,sink=32", 'a' + i, i);
+        free(results.results[i].scheme);
+        results.results[i].scheme = strdup(scheme);
+        results.results[i].effective_bits = 2.6;
+    }
+    kvs_figure figure;
+    assert_int_equal(compose(kvs_plot_type_find("frontier"), &results, "labels=all,high=2.7", &figure, NULL), KVS_OK);
+    assert_non_null(strstr(figure.gp_text, "kitty boost=0.25 (14)"));
+    assert_null(strstr(figure.gp_text, "l11"));
+    kvs_figure_clear(&figure);
+    kvs_results_clear(&results);
+}
+
+/* What all schemes that name a parameter agree on is in no label, and of a path only the last part is. */
+static void labels_leave_out_what_all_agree_on(void **state) {
+    (void)state;
+    static const char *const schemes[] = {"fp16", "int:bits=2,sink=32", "nvfp4:sink=32", "tcq:constants=a/{model}/one",
+                                          "tcq:constants=a/{model}/two"},
+                             *const texts[] = {"fp16", "int bits=2", "nvfp4", "tcq one", "tcq two"};
+    kvs_result rows[5] = {{0}};
+    for (int i = 0; i < 5; i++) rows[i].scheme = (char *)(uintptr_t)schemes[i];
+    kvs_results results = {.results = rows, .results_count = 5};
+    kvs_scheme_labels labels;
+    kvs_error error;
+    assert_int_equal(kvs_scheme_labels_make(&results, &labels, &error), KVS_OK);
+    for (int i = 0; i < 5; i++) assert_string_equal(labels.labels[i].text, texts[i]);
+    kvs_scheme_labels_clear(&labels);
+}
+
 /* With a closed loop, panels of the perplexity's increase and of task accuracy, of which more is better. */
 static void frontier_shows_the_closed_loop(void **state) {
     (void)state;
@@ -363,6 +429,9 @@ int main(void) {
         cmocka_unit_test(pareto_equals_brute_force),
         cmocka_unit_test(labels_keep_apart),
         cmocka_unit_test(frontier_csv_says_what_results_say),
+        cmocka_unit_test(frontier_names_all_points_in_a_range),
+        cmocka_unit_test(a_column_of_many_shares_a_label),
+        cmocka_unit_test(labels_leave_out_what_all_agree_on),
         cmocka_unit_test(frontier_shows_the_closed_loop),
         cmocka_unit_test(proxy_csv_has_points_and_their_correlation),
         cmocka_unit_test(names_leave_out_what_is_common),
