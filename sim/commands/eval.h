@@ -32,6 +32,9 @@ typedef struct eval_data {
 /* Runs what is not in the journal of an interrupted run, and writes the result files. */
 KVS_MUST_CHECK kvs_status eval_run(eval_data *data, kvs_error *error);
 
+/* Bytes that a token of the greedy generation reads in full precision, on average. */
+double eval_step_bytes(const eval_data *data);
+
 /* Prints all that was found, as JSON or as tables, as the settings say. */
 KVS_MUST_CHECK kvs_status eval_print(const eval_data *data, kvs_error *error);
 

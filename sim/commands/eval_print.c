@@ -29,12 +29,9 @@ static double forward_rate(const eval_data *d) {
     return once * d->results.traces[0].windows / row(d, 0)->closed_loop.pass_s;
 }
 
-/* Bytes of weights that decoding in full precision reads a second; of an untied embedding it reads one row. */
-static double weight_rate(const eval_data *d) {
-    const kvs_model_config *c = &d->model->config;
-    double unread = c->tied ? 0 : (double)c->vocabulary * c->hidden;
-    double each = d->model->device != NULL ? (double)kvs_number_bytes(d->model->device->number) : 4.0;
-    return each * ((double)d->model->parameters - unread) * row(d, 0)->closed_loop.steps_per_s;
+/* Bytes a second that decoding in full precision reads. */
+static double step_rate(const eval_data *d) {
+    return eval_step_bytes(d) * row(d, 0)->closed_loop.steps_per_s;
 }
 
 static void add_number(cJSON *to, const char *name, double value) {
@@ -121,7 +118,8 @@ static void add_speed(cJSON *root, const eval_data *d) {
     add_number(speed, "blas_flops_per_s", d->blas_rate);
     add_number(speed, "fraction_of_blas", forward_rate(d) / d->blas_rate);
     add_number(speed, "logit_seconds", d->logit_seconds);
-    add_number(speed, "decoding_weight_bytes_per_s", d->settings->generate > 0 ? weight_rate(d) : NAN);
+    add_number(speed, "decoding_bytes_per_token", d->settings->generate > 0 ? eval_step_bytes(d) : NAN);
+    add_number(speed, "decoding_bytes_per_s", d->settings->generate > 0 ? step_rate(d) : NAN);
     add_number(speed, "read_bytes_per_s", d->read_rate);
     if (d->model->device == NULL) return;
     add_number(speed, "weight_bytes", (double)d->model->device->bytes);
@@ -196,9 +194,9 @@ static void print_generation(const eval_data *d) {
     printf("\ngreedy generation of %lld tokens behind %lld prompts of %lld tokens\n", (long long)s->generate,
            (long long)s->prompts, (long long)s->prompt_tokens);
     if (isfinite(d->read_rate))
-        printf("decoding reads weights at %.1f GB/s, %.0f %% of the %.1f GB/s of %s alone\n", weight_rate(d) / 1e9,
-               100 * weight_rate(d) / d->read_rate, d->read_rate / 1e9,
-               d->model->device != NULL ? "copying" : "reading them");
+        printf("decoding reads weights and cache, %.3g MB a token, at %.1f GB/s: %.0f %% of the %.1f GB/s of %s\n",
+               eval_step_bytes(d) / 1e6, step_rate(d) / 1e9, 100 * step_rate(d) / d->read_rate, d->read_rate / 1e9,
+               d->model->device != NULL ? "copying" : "reading as much alone");
     printf("%-44s %13s %11s %9s\n", "scheme", "common prefix", "equal share", "tokens/s");
     for (int run = 0; run <= d->count; run++)
         printf("%-44s %13.1f %11.4f %9.1f\n", row(d, run)->scheme, row(d, run)->closed_loop.common_prefix_tokens,

@@ -253,11 +253,16 @@ static kvs_status write_all(const eval_run_state *r, kvs_error *error) {
     return KVS_OK;
 }
 
+double eval_step_bytes(const eval_data *d) {
+    const eval_settings *s = d->settings;
+    return kvs_model_step_bytes(d->model, (double)s->prompt_tokens + (double)s->generate / 2);
+}
+
 static kvs_status measure_speed(eval_data *d, kvs_error *error) {
     if (!d->settings->speed) return KVS_OK;
     if (d->model->device != NULL)
         return kvs_device_model_rates(d->model, (int)d->settings->window, &d->blas_rate, &d->read_rate, error);
-    if (d->settings->generate > 0) d->read_rate = kvs_read_rate(d->model->memory, d->model->parameters);
+    if (d->settings->generate > 0) KVS_TRY(kvs_read_rate((size_t)eval_step_bytes(d), &d->read_rate, error));
     return kvs_blas_rate(&d->model->config, (int)d->settings->window, &d->blas_rate, error);
 }
 

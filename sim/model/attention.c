@@ -1,8 +1,10 @@
 #include "sim/model/attention.h"
 
 #include <cblas.h>
+#include <math.h>
 #include <string.h>
 
+#include "sim/model/matrix.h"
 #include "sim/model/vector.h"
 
 /* Where the tokens of a block divide: [begin, low) is stored for all its queries, [low, high) for some, the rest for
@@ -86,4 +88,60 @@ void kvs_attention_block(int head_dim, float scale, const kvs_cache_side *k, con
         memset(row + visible, 0, (size_t)(stride - visible) * sizeof *row);
     }
     weigh(head_dim, v, first, rows, scratch, mixed, out, out_stride);
+}
+
+/* --- one token -----------------------------------------------------------------------------------------------------
+ */
+
+/* Rows [from, to) of one copy. */
+typedef struct run {
+    const float *rows;
+    int from, to;
+} run;
+
+static int within(int token, int from, int to) {
+    return token < from ? from : token > to ? to : token;
+}
+
+/* Tokens [from, to) as the query at a position reads them: in full precision, as stored, in full precision. */
+static void divide_part(const kvs_cache_side *side, int position, int from, int to, run runs[3]) {
+    int end = side->stored != NULL ? side->stored_end[position] : 0, begin = side->stored_begin;
+    if (begin > end) begin = end;
+    begin = within(begin, from, to);
+    end = within(end, from, to);
+    runs[0] = (run){side->full, from, begin};
+    runs[1] = (run){side->stored, begin, end};
+    runs[2] = (run){side->full, end, to};
+}
+
+void kvs_attention_part(int head_dim, float scale, const kvs_cache_side *k, const kvs_cache_side *v, const float *q,
+                        int queries, int position, int part, float *scratch, kvs_part_sum *sums) {
+    int from = part * KVS_ATTENTION_PART, to = from + KVS_ATTENTION_PART;
+    size_t dim = (size_t)head_dim;
+    if (to > position + 1) to = position + 1;
+    run runs[3];
+    divide_part(k, position, from, to, runs);
+    for (int i = 0; i < 3; i++)
+        if (runs[i].to > runs[i].from)
+            kvs_rows_dot(runs[i].rows + (size_t)runs[i].from * dim, runs[i].to - runs[i].from, head_dim, q, queries,
+                         scratch + (runs[i].from - from), KVS_ATTENTION_PART);
+    for (int i = 0; i < queries; i++)
+        sums[i].top = kvs_exponentials(to - from, scale, scratch + i * KVS_ATTENTION_PART, &sums[i].sum);
+    memset(sums->value, 0, (size_t)queries * dim * sizeof *sums->value);
+    divide_part(v, position, from, to, runs);
+    for (int i = 0; i < 3; i++)
+        if (runs[i].to > runs[i].from)
+            kvs_rows_weigh(runs[i].rows + (size_t)runs[i].from * dim, runs[i].to - runs[i].from, head_dim,
+                           scratch + (runs[i].from - from), KVS_ATTENTION_PART, queries, sums->value);
+}
+
+void kvs_attention_join(int head_dim, float scale, int parts, const kvs_part_sum *sums, int stride, float *out) {
+    float top = sums[0].top, total = 0;
+    for (int i = 1; i < parts; i++) top = sums[i * stride].top > top ? sums[i * stride].top : top;
+    for (int i = 0; i < parts; i++) total += sums[i * stride].sum * expf(scale * (sums[i * stride].top - top));
+    memset(out, 0, (size_t)head_dim * sizeof *out);
+    for (int i = 0; i < parts; i++) {
+        float weight = expf(scale * (sums[i * stride].top - top)) / total;
+        kvs_rows_weigh(sums[i * stride].value, 1, head_dim, &weight, 1, 1, out);
+    }
 }

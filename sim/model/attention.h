@@ -30,6 +30,28 @@ size_t kvs_attention_scratch(int tokens);
 void kvs_attention_block(int head_dim, float scale, const kvs_cache_side *k, const kvs_cache_side *v, const float *q,
                          int first, int rows, float *scratch, float *out, size_t out_stride);
 
+/* --- one token -----------------------------------------------------------------------------------------------------
+ *
+ * Decoding spreads the tokens that a query sees over threads in parts of KVS_ATTENTION_PART, and joins what they give:
+ * the parts do not depend on the number of threads. */
+
+enum { KVS_ATTENTION_PART = 256 };
+
+/* What one query gets from one part. */
+typedef struct kvs_part_sum {
+    float top;    /* the largest q . k */
+    float sum;    /* of exp(scale * (q . k - top)) */
+    float *value; /* [head_dim]: the same sum with each term times v */
+} kvs_part_sum;
+
+/* Part `part` of the tokens that queries q [queries][head_dim], all at `position`, see; scratch has
+ * [queries][KVS_ATTENTION_PART] floats, and the values of sums [queries] lie behind each other. */
+void kvs_attention_part(int head_dim, float scale, const kvs_cache_side *k, const kvs_cache_side *v, const float *q,
+                        int queries, int position, int part, float *scratch, kvs_part_sum *sums);
+
+/* out [head_dim] of all parts of a query: sums[0], sums[stride], ... */
+void kvs_attention_join(int head_dim, float scale, int parts, const kvs_part_sum *sums, int stride, float *out);
+
 #ifdef __cplusplus
 }
 #endif

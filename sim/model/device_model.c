@@ -35,10 +35,6 @@ void kvs_device_model_close(kvs_device_model *d) {
 /* --- the weights ---------------------------------------------------------------------------------------------------
  */
 
-static kvs_number number_of(kvs_dtype dtype) {
-    return dtype == KVS_DTYPE_F32 ? KVS_NUMBER_F32 : dtype == KVS_DTYPE_F16 ? KVS_NUMBER_F16 : KVS_NUMBER_BF16;
-}
-
 static kvs_status launched(const kvs_device_model *d, int launch, const char *kernel, kvs_error *error) {
     return kvs_executor_launched(d->executor, launch, kernel, error);
 }
@@ -52,7 +48,7 @@ static kvs_status fill(kvs_device_model *d, const kvs_weight_source *source, int
     }
     const kvs_stored_tensor *tensor;
     KVS_TRY(kvs_weight_find(source, layer, weight, &tensor, error));
-    if (number_of(tensor->dtype) != d->number)
+    if (kvs_dtype_number(tensor->dtype) != d->number)
         return kvs_fail(error, KVS_INPUT, source->tensors.files[tensor->file].path, tensor->name,
                         "is stored in another type than the embedding; on a device all weights must share one");
     return d->executor->upload(to, tensor->data, (size_t)count * kvs_number_bytes(d->number), error);
@@ -106,11 +102,12 @@ static kvs_status load_all(kvs_model *model, const kvs_weight_source *source, kv
     if (!source->random) {
         const kvs_stored_tensor *tensor;
         KVS_TRY(kvs_weight_find(source, -1, &weights[KVS_EMBEDDING], &tensor, error));
-        d->number = number_of(tensor->dtype);
+        d->number = kvs_dtype_number(tensor->dtype);
     }
     KVS_TRY(load(model, source, -1, weights, KVS_EMBEDDING, KVS_EMBEDDING + 1, &d->embedding, error));
     KVS_TRY(load(model, source, -1, weights, KVS_LOGIT_HEAD, KVS_LOGIT_HEAD + 1, &d->logit_head, error));
-    KVS_TRY(kvs_weight_read(source, -1, KVS_FINAL_NORM, &weights[KVS_FINAL_NORM], d->final_norm, error));
+    KVS_TRY(
+        kvs_weight_read(source, -1, KVS_FINAL_NORM, &weights[KVS_FINAL_NORM], KVS_NUMBER_F32, d->final_norm, error));
     model->parameters += (size_t)model->config.hidden;
     if (d->logit_head == NULL) d->logit_head = d->embedding;
     for (int i = 0; i < model->config.layers; i++) {

@@ -26,7 +26,7 @@ static kvs_status run(generator *g, const int32_t *prompt, int prompt_tokens, in
     double started = kvs_seconds();
     while (*made < count) {
         KVS_TRY(kvs_model_logits(g->model, last, 1, g->logits, error));
-        int32_t id = kvs_logits_summarize(c->vocabulary, g->logits).top;
+        int32_t id = kvs_logits_top(c->vocabulary, g->logits);
         ids[(*made)++] = id;
         if (*made == count || (stop_at_end && is_end(c, id))) break;
         KVS_TRY(kvs_session_run(g->session, &id, 1, g->hidden, error));

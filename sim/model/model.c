@@ -4,8 +4,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/progress.h"
 #include "sim/model/device_model.h"
 #include "sim/model/weights.h"
 
@@ -14,104 +16,125 @@
 
 /* Hands out parts of one block, each on a 64-byte boundary. With base NULL it only adds up. */
 typedef struct arena {
-    float *base;
-    size_t floats;
+    char *base;
+    size_t bytes;
 } arena;
 
-static float *take(arena *from, size_t rows, size_t columns) {
-    float *part = from->base != NULL ? from->base + from->floats : NULL;
-    from->floats += (rows * columns + 15) / 16 * 16;
+static void *take(arena *from, size_t bytes) {
+    void *part = from->base != NULL ? from->base + from->bytes : NULL;
+    from->bytes += (bytes + 63) / 64 * 64;
     return part;
 }
 
-/* Dimensions are below 2^24 and layers below 2^12, so no product of two overflows, nor does their sum. */
-static void lay_out(kvs_model *model, arena *from) {
-    const kvs_model_config *c = &model->config;
-    size_t hidden = (size_t)c->hidden, inner = (size_t)c->intermediate, dim = (size_t)c->head_dim;
-    size_t q_rows = (size_t)c->query_heads * dim, kv_rows = (size_t)c->kv_heads * dim;
-    model->embedding = take(from, (size_t)c->vocabulary, hidden);
-    model->final_norm = take(from, 1, hidden);
-    model->logit_head = c->tied ? model->embedding : take(from, (size_t)c->vocabulary, hidden);
-    for (int i = 0; i < c->layers; i++) {
-        kvs_layer *layer = &model->layers[i];
-        layer->input_norm = take(from, 1, hidden);
-        layer->qkv = take(from, q_rows + 2 * kv_rows, hidden);
-        layer->q_norm = c->qk_norm ? take(from, 1, dim) : NULL;
-        layer->k_norm = c->qk_norm ? take(from, 1, dim) : NULL;
-        layer->output = take(from, hidden, q_rows);
-        layer->post_norm = take(from, 1, hidden);
-        layer->gate_up = take(from, 2 * inner, hidden);
-        layer->down = take(from, hidden, inner);
-    }
+static float *take_norm(arena *from, const kvs_weight *weight) {
+    return weight->name != NULL ? take(from, sizeof(float) * (size_t)weight->columns) : NULL;
 }
 
-static kvs_status allocate(kvs_model *model, kvs_error *error) {
+/* Weights [first, last] of a layer below each other. */
+static kvs_matrix take_matrix(arena *from, const kvs_weight_source *source, int layer, const kvs_weight *weights,
+                              int first, int last) {
+    kvs_matrix m = {.columns = weights[first].columns, .number = KVS_NUMBER_BF16};
+    for (int i = first; i <= last; i++) {
+        m.rows += weights[i].rows;
+        if (kvs_weight_number(source, layer, &weights[i]) != KVS_NUMBER_BF16) m.number = KVS_NUMBER_F32;
+    }
+    m.values = take(from, (size_t)m.rows * (size_t)m.columns * kvs_number_bytes(m.number));
+    return m;
+}
+
+/* Dimensions are below 2^24 and layers below 2^12, so no product of two overflows, nor does their sum. */
+static void lay_out(kvs_model *model, const kvs_weight_source *source, arena *from) {
+    const kvs_model_config *c = &model->config;
+    kvs_weight outer[KVS_OUTER_WEIGHTS], inner[KVS_LAYER_WEIGHTS];
+    kvs_outer_weights(c, outer);
+    kvs_layer_weights(c, inner);
+    model->embedding = take_matrix(from, source, -1, outer, KVS_EMBEDDING, KVS_EMBEDDING);
+    model->final_norm = take_norm(from, &outer[KVS_FINAL_NORM]);
+    model->logit_head =
+        c->tied ? model->embedding : take_matrix(from, source, -1, outer, KVS_LOGIT_HEAD, KVS_LOGIT_HEAD);
+    for (int i = 0; i < c->layers; i++)
+        model->layers[i] = (kvs_layer){
+            .input_norm = take_norm(from, &inner[KVS_INPUT_NORM]),
+            .qkv = take_matrix(from, source, i, inner, KVS_Q_ROWS, KVS_V_ROWS),
+            .q_norm = take_norm(from, &inner[KVS_Q_NORM]),
+            .k_norm = take_norm(from, &inner[KVS_K_NORM]),
+            .output = take_matrix(from, source, i, inner, KVS_OUTPUT, KVS_OUTPUT),
+            .post_norm = take_norm(from, &inner[KVS_POST_NORM]),
+            .gate_up = take_matrix(from, source, i, inner, KVS_GATE, KVS_UP),
+            .down = take_matrix(from, source, i, inner, KVS_DOWN, KVS_DOWN),
+        };
+}
+
+static kvs_status allocate(kvs_model *model, const kvs_weight_source *source, kvs_error *error) {
     arena sizes = {NULL, 0};
     model->layers = calloc((size_t)model->config.layers, sizeof *model->layers);
     if (model->layers == NULL) return kvs_fail(error, KVS_INPUT, model->directory, NULL, "out of memory");
-    lay_out(model, &sizes);
-    double need = 4.0 * (double)sizes.floats, have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    lay_out(model, source, &sizes);
+    double need = (double)sizes.bytes, have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     void *memory = NULL;
-    if (need > have || posix_memalign(&memory, 64, sizes.floats * sizeof(float)) != 0)
+    if (need > have || posix_memalign(&memory, KVS_HUGE_PAGE, sizes.bytes) != 0)
         return kvs_fail(error, KVS_INPUT, model->directory, NULL,
-                        "the weights need %.1f GiB of memory in binary32, the machine has %.1f GiB", need / 0x1p30,
-                        have / 0x1p30);
+                        "the weights need %.1f GiB of memory, the machine has %.1f GiB", need / 0x1p30, have / 0x1p30);
+    madvise(memory, sizes.bytes, MADV_HUGEPAGE); /* a wish: without it, more of the time goes into page tables */
     model->memory = memory;
-    lay_out(model, &(arena){model->memory, 0});
+    model->memory_bytes = sizes.bytes;
+    lay_out(model, source, &(arena){model->memory, 0});
     return KVS_OK;
 }
 
 /* --- reading the weights -------------------------------------------------------------------------------------------
  */
 
-static kvs_status load(kvs_model *model, const kvs_weight_source *source, int layer, const kvs_weight *weights,
-                       float *const *places, int count, kvs_error *error) {
-    for (int i = 0; i < count; i++) {
+static kvs_status load_norm(kvs_model *model, const kvs_weight_source *source, int layer, const kvs_weight *weights,
+                            int index, float *norm, kvs_error *error) {
+    if (weights[index].name == NULL) return KVS_OK;
+    model->parameters += (size_t)weights[index].columns;
+    return kvs_weight_read(source, layer, index, &weights[index], KVS_NUMBER_F32, norm, error);
+}
+
+static kvs_status load_matrix(kvs_model *model, const kvs_weight_source *source, int layer, const kvs_weight *weights,
+                              int first, int last, const kvs_matrix *matrix, kvs_error *error) {
+    int row = 0;
+    for (int i = first; i <= last; i++) {
         if (weights[i].name == NULL) continue;
-        model->parameters += (size_t)weights[i].rows * (size_t)weights[i].columns;
-        KVS_TRY(kvs_weight_read(source, layer, i, &weights[i], places[i], error));
+        kvs_matrix part = kvs_matrix_part(matrix, row, weights[i].rows);
+        KVS_TRY(kvs_weight_read(source, layer, i, &weights[i], part.number, part.values, error));
+        model->parameters += (size_t)part.rows * (size_t)part.columns;
+        row += part.rows;
     }
     return KVS_OK;
 }
 
 static kvs_status load_layer(kvs_model *model, const kvs_weight_source *source, int index, kvs_error *error) {
-    const kvs_model_config *c = &model->config;
     const kvs_layer *layer = &model->layers[index];
     kvs_weight weights[KVS_LAYER_WEIGHTS];
-    kvs_layer_weights(c, weights);
-    float *k = layer->qkv + (size_t)c->query_heads * (size_t)c->head_dim * (size_t)c->hidden;
-    float *const places[KVS_LAYER_WEIGHTS] = {
-        [KVS_INPUT_NORM] = layer->input_norm,
-        [KVS_Q_ROWS] = layer->qkv,
-        [KVS_K_ROWS] = k,
-        [KVS_V_ROWS] = k + (size_t)c->kv_heads * (size_t)c->head_dim * (size_t)c->hidden,
-        [KVS_Q_NORM] = layer->q_norm,
-        [KVS_K_NORM] = layer->k_norm,
-        [KVS_OUTPUT] = layer->output,
-        [KVS_POST_NORM] = layer->post_norm,
-        [KVS_GATE] = layer->gate_up,
-        [KVS_UP] = layer->gate_up + (size_t)c->intermediate * (size_t)c->hidden,
-        [KVS_DOWN] = layer->down,
-    };
-    return load(model, source, index, weights, places, KVS_LAYER_WEIGHTS, error);
+    kvs_layer_weights(&model->config, weights);
+    KVS_TRY(load_norm(model, source, index, weights, KVS_INPUT_NORM, layer->input_norm, error));
+    KVS_TRY(load_matrix(model, source, index, weights, KVS_Q_ROWS, KVS_V_ROWS, &layer->qkv, error));
+    KVS_TRY(load_norm(model, source, index, weights, KVS_Q_NORM, layer->q_norm, error));
+    KVS_TRY(load_norm(model, source, index, weights, KVS_K_NORM, layer->k_norm, error));
+    KVS_TRY(load_matrix(model, source, index, weights, KVS_OUTPUT, KVS_OUTPUT, &layer->output, error));
+    KVS_TRY(load_norm(model, source, index, weights, KVS_POST_NORM, layer->post_norm, error));
+    KVS_TRY(load_matrix(model, source, index, weights, KVS_GATE, KVS_UP, &layer->gate_up, error));
+    return load_matrix(model, source, index, weights, KVS_DOWN, KVS_DOWN, &layer->down, error);
 }
 
 static kvs_status load_all(kvs_model *model, const kvs_weight_source *source, kvs_error *error) {
     kvs_weight weights[KVS_OUTER_WEIGHTS];
     kvs_outer_weights(&model->config, weights);
-    float *const places[KVS_OUTER_WEIGHTS] = {
-        [KVS_EMBEDDING] = model->embedding,
-        [KVS_FINAL_NORM] = model->final_norm,
-        [KVS_LOGIT_HEAD] = model->logit_head,
-    };
-    KVS_TRY(load(model, source, -1, weights, places, KVS_OUTER_WEIGHTS, error));
-    for (int i = 0; i < model->config.layers; i++) KVS_TRY(load_layer(model, source, i, error));
+    KVS_TRY(load_matrix(model, source, -1, weights, KVS_EMBEDDING, KVS_EMBEDDING, &model->embedding, error));
+    KVS_TRY(load_norm(model, source, -1, weights, KVS_FINAL_NORM, model->final_norm, error));
+    KVS_TRY(load_matrix(model, source, -1, weights, KVS_LOGIT_HEAD, KVS_LOGIT_HEAD, &model->logit_head, error));
+    for (int i = 0; i < model->config.layers; i++) {
+        if (kvs_interrupted()) return kvs_fail(error, KVS_INTERRUPTED, NULL, NULL, "interrupted");
+        KVS_TRY(load_layer(model, source, i, error));
+    }
     return KVS_OK;
 }
 
 static kvs_status open_cpu(kvs_model *model, kvs_weight_source *source, kvs_error *error) {
     openblas_set_num_threads(1); /* blocks are spread over OpenMP's threads, see model.h */
-    KVS_TRY(allocate(model, error));
+    KVS_TRY(allocate(model, source, error));
     return load_all(model, source, error);
 }
 
@@ -149,6 +172,15 @@ void kvs_model_close(kvs_model *model) {
     free(model->layers);
     free(model->directory);
     free(model);
+}
+
+double kvs_model_step_bytes(const kvs_model *model, double tokens) {
+    const kvs_model_config *c = &model->config;
+    const kvs_device_model *device = model->device;
+    kvs_number number = device != NULL ? device->number : model->embedding.number;
+    double weights = (double)(device != NULL ? device->bytes : model->memory_bytes), element = device != NULL ? 2 : 4;
+    if (!c->tied) weights -= (double)kvs_number_bytes(number) * c->hidden * (c->vocabulary - 1.0);
+    return weights + tokens * element * 2 * c->layers * c->kv_heads * c->head_dim;
 }
 
 double kvs_model_operations(const kvs_model_config *c, int tokens, int with_logits) {

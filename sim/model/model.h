@@ -3,7 +3,7 @@
  * One layer, for the row x of a token (RMSNorm, rotary embedding, grouped-query attention, SwiGLU):
  *     h = norm(x);  q, k, v = h Wq^T, h Wk^T, h Wv^T;  q, k = rope(norm(q)), rope(norm(k))   (inner norm: Qwen3 only)
  *     x = x + attention(q, k, v) Wo^T;  h = norm(x);  x = x + (silu(h Wg^T) * (h Wu^T)) Wd^T
- * and logits = norm(x) We^T. On the CPU, weights stored as BF16, F16 or F32 are widened to binary32 once.
+ * and logits = norm(x) We^T. On the CPU, matrices stored as BF16 stay so (matrix.h), others are binary32.
  */
 #ifndef KVS_SIM_MODEL_MODEL_H
 #define KVS_SIM_MODEL_MODEL_H
@@ -14,19 +14,22 @@
 #include "core/status.h"
 #include "kernels/executor.h"
 #include "sim/model/config.h"
+#include "sim/model/matrix.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+enum { KVS_HUGE_PAGE = 1 << 21 }; /* bytes: weights begin on one */
+
 typedef struct kvs_layer {
     float *input_norm;      /* [hidden] */
-    float *qkv;             /* [(query_heads + 2 kv_heads) * head_dim][hidden] */
+    kvs_matrix qkv;         /* [(query_heads + 2 kv_heads) * head_dim][hidden] */
     float *q_norm, *k_norm; /* [head_dim]; NULL without qk_norm */
-    float *output;          /* [hidden][query_heads * head_dim] */
+    kvs_matrix output;      /* [hidden][query_heads * head_dim] */
     float *post_norm;       /* [hidden] */
-    float *gate_up;         /* [2 * intermediate][hidden] */
-    float *down;            /* [hidden][intermediate] */
+    kvs_matrix gate_up;     /* [2 * intermediate][hidden] */
+    kvs_matrix down;        /* [hidden][intermediate] */
 } kvs_layer;
 
 typedef struct kvs_device_model kvs_device_model;
@@ -35,11 +38,12 @@ typedef struct kvs_model {
     kvs_model_config config;
     char *directory;
     kvs_device_model *device; /* NULL: on the CPU; otherwise the pointers below are NULL */
-    float *embedding;         /* [vocabulary][hidden] */
+    kvs_matrix embedding;     /* [vocabulary][hidden] */
     float *final_norm;        /* [hidden] */
-    float *logit_head;        /* [vocabulary][hidden]; the embedding where the two are tied */
+    kvs_matrix logit_head;    /* [vocabulary][hidden]; the embedding where the two are tied */
     kvs_layer *layers;
-    float *memory;
+    void *memory; /* of all weights */
+    size_t memory_bytes;
     size_t parameters;
 } kvs_model;
 
@@ -60,6 +64,10 @@ KVS_MUST_CHECK kvs_status kvs_model_open_with(const char *directory, const kvs_m
 
 /* The factor on q . k: 1 / sqrt(head_dim). */
 double kvs_model_softmax_scale(const kvs_model_config *config);
+
+/* Bytes that decoding a token behind `tokens` others reads in full precision: the cache, and all weights but the other
+ * rows of an untied embedding. */
+double kvs_model_step_bytes(const kvs_model *model, double tokens);
 
 /* Floating-point operations of a pass over `tokens` tokens as the formulas need them: two for each multiply-add of a
  * weight, and attention over the visible keys only. */

@@ -1,10 +1,15 @@
 #include "sim/model/speed.h"
 
 #include <cblas.h>
+#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 
 #include "core/progress.h"
+#include "core/simd.h"
+#include "sim/model/model.h"
 
 typedef struct product {
     int rows, columns, inner;
@@ -72,23 +77,44 @@ kvs_status kvs_blas_rate(const kvs_model_config *c, int tokens, double *rate, kv
     return KVS_OK;
 }
 
-double kvs_read_rate(const float *values, size_t count) {
-    enum { LANES = 64, PASSES = 20 };
+/* The sum of `count` floats, over as many lanes as the loads are worth. */
+KVS_SIMD static float sum(const float *values, size_t count) {
+    enum { LANES = 64 };
+    float lanes[LANES] = {0}, total = 0;
+    for (size_t i = 0; i < count / LANES; i++)
+        for (int j = 0; j < LANES; j++) lanes[j] += values[i * LANES + (size_t)j];
+    for (int j = 0; j < LANES; j++) total += lanes[j];
+    return total;
+}
+
+/* The best time of a pass of all threads over `count` floats. */
+static double read_seconds(const float *values, size_t count) {
+    enum { PASSES = 20 };
+    double best = INFINITY, started = 0;
     float kept = 0;
-    double started = 0;
-    for (int pass = 0; pass <= PASSES; pass++) { /* the first one brings the pages in */
-        if (pass == 1) started = kvs_seconds();
 #pragma omp parallel reduction(+ : kept)
-        {
-            float lanes[LANES] = {0};
-#pragma omp for schedule(static)
-            for (size_t i = 0; i < count / LANES; i++)
-                for (int j = 0; j < LANES; j++) lanes[j] += values[i * LANES + (size_t)j];
-            for (int j = 0; j < LANES; j++) kept += lanes[j];
-        }
+    for (int pass = 0; pass < PASSES; pass++) {
+        size_t each = count / (size_t)omp_get_num_threads();
+#pragma omp barrier
+#pragma omp master
+        started = kvs_seconds();
+        kept += sum(values + each * (size_t)omp_get_thread_num(), each);
+#pragma omp barrier
+#pragma omp master
+        best = fmin(best, kvs_seconds() - started);
     }
-    double seconds = kvs_seconds() - started;
     volatile float used = kept; /* or the reading would be left out */
     (void)used;
-    return 4.0 * (double)count * PASSES / seconds;
+    return best;
+}
+
+kvs_status kvs_read_rate(size_t bytes, double *rate, kvs_error *error) {
+    void *memory;
+    if (posix_memalign(&memory, KVS_HUGE_PAGE, bytes) != 0)
+        return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory for measuring how fast it is read");
+    madvise(memory, bytes, MADV_HUGEPAGE); /* as the weights */
+    memset(memory, 0, bytes);
+    *rate = (double)bytes / read_seconds(memory, bytes / sizeof(float));
+    free(memory);
+    return KVS_OK;
 }

@@ -16,8 +16,10 @@ extern "C" {
  * were nothing but these products. */
 KVS_MUST_CHECK kvs_status kvs_blas_rate(const kvs_model_config *config, int tokens, double *rate, kvs_error *error);
 
-/* Bytes a second at which all threads together read `count` floats, as decoding reads weights. */
-double kvs_read_rate(const float *values, size_t count);
+/* Sets *rate to the bytes a second at which all threads together read `bytes` bytes, each its own part again and again
+ * as decoding reads weights and cache: the best of many passes. What fits the processor's caches is read from there, as
+ * it is in decoding. */
+KVS_MUST_CHECK kvs_status kvs_read_rate(size_t bytes, double *rate, kvs_error *error);
 
 #ifdef __cplusplus
 }

@@ -162,7 +162,7 @@ static kvs_status count_right(const task_run *t, const kvs_task_text *text, int 
     *right = 0;
     for (int i = 0; i < text->answer; i++) {
         const float *row = t->logits + (size_t)i * (size_t)c->vocabulary;
-        *right += kvs_logits_summarize(c->vocabulary, row).top == text->ids[first + i];
+        *right += kvs_logits_top(c->vocabulary, row) == text->ids[first + i];
     }
     return KVS_OK;
 }

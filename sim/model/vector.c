@@ -69,8 +69,7 @@ KVS_SIMD static float largest(int count, const float *x) {
     return top;
 }
 
-KVS_SIMD void kvs_softmax(int count, float scale, float *row) {
-    float top = largest(count, row);
+KVS_SIMD static float exponentials(int count, float scale, float top, float *row) {
     float lanes[LANES] = {0};
     int i = 0;
     for (; i + LANES <= count; i += LANES)
@@ -83,8 +82,23 @@ KVS_SIMD void kvs_softmax(int count, float scale, float *row) {
         row[i + j] = exp_fast((row[i + j] - top) * scale);
         lanes[j] += row[i + j];
     }
-    float factor = 1.0f / lanes_sum(lanes);
-    for (i = 0; i < count; i++) row[i] *= factor;
+    return lanes_sum(lanes);
+}
+
+KVS_SIMD static void multiply(int count, float factor, float *row) {
+    for (int i = 0; i < count; i++) row[i] *= factor;
+}
+
+float kvs_exponentials(int count, float scale, float *row, float *sum) {
+    float top = largest(count, row);
+    *sum = exponentials(count, scale, top, row);
+    return top;
+}
+
+void kvs_softmax(int count, float scale, float *row) {
+    float sum;
+    kvs_exponentials(count, scale, row, &sum);
+    multiply(count, 1.0f / sum, row);
 }
 
 KVS_SIMD static double sum_exponentials(int count, const float *logits, float top) {
@@ -98,10 +112,16 @@ KVS_SIMD static double sum_exponentials(int count, const float *logits, float to
     return sum;
 }
 
-kvs_logit_row kvs_logits_summarize(int count, const float *logits) {
+int kvs_logits_top(int count, const float *logits) {
     float top = largest(count, logits);
-    kvs_logit_row row = {0, 0};
-    while (row.top < count - 1 && logits[row.top] != top) row.top++;
+    int first = 0;
+    while (first < count - 1 && logits[first] != top) first++;
+    return first;
+}
+
+kvs_logit_row kvs_logits_summarize(int count, const float *logits) {
+    kvs_logit_row row = {.top = kvs_logits_top(count, logits)};
+    float top = logits[row.top];
     row.log_sum = (double)top + log(sum_exponentials(count, logits, top));
     return row;
 }

@@ -16,8 +16,15 @@ void kvs_silu_gate(int count, float *gate, const float *up);
 /* Softmax of scale * row in place, over count elements. */
 void kvs_softmax(int count, float scale, float *row);
 
+/* The exponentials of a softmax without its division: row = exp(scale * (row - top)) in place; *sum receives their sum.
+ * Returns top, the largest element. */
+float kvs_exponentials(int count, float scale, float *row, float *sum);
+
 /* y += x */
 void kvs_add(int count, const float *x, float *y);
+
+/* The first largest element. */
+int kvs_logits_top(int count, const float *logits);
 
 /* What one row of logits says: its first largest element and the logarithm of the sum of exponentials. */
 typedef struct kvs_logit_row {

@@ -1,6 +1,7 @@
 #include "sim/model/weights.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "core/half.h"
 #include "kernels/random_weight.h"
@@ -42,17 +43,22 @@ float kvs_weight_spread(const kvs_weight *weight) {
     return weight->rows == 1 ? 0.0f : 0.02f;
 }
 
-static void randomize(const kvs_weight_source *source, int layer, int index, const kvs_weight *weight, float *floats) {
+static void randomize(const kvs_weight_source *source, int layer, int index, const kvs_weight *weight,
+                      kvs_number number, void *values) {
     uint64_t key = kvs_weight_key(source, layer, index);
-    float spread = kvs_weight_spread(weight);
+    float spread = kvs_weight_spread(weight), *floats = values;
+    uint16_t *bfloats = values;
     int64_t count = (int64_t)weight->rows * weight->columns;
-    kvs_number number = source->config->number;
+    kvs_number stored = source->config->number;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < count; i++) {
         float value = spread > 0 ? kvs_random_weight(key, (uint64_t)i, spread) : 1.0f;
-        floats[i] = number == KVS_NUMBER_F32   ? value
-                    : number == KVS_NUMBER_F16 ? kvs_round_to_half(value)
-                                               : kvs_bfloat_to_float(kvs_float_to_bfloat(value));
+        if (number == KVS_NUMBER_BF16)
+            bfloats[i] = kvs_float_to_bfloat(value);
+        else
+            floats[i] = stored == KVS_NUMBER_F32   ? value
+                        : stored == KVS_NUMBER_F16 ? kvs_round_to_half(value)
+                                                   : kvs_bfloat_to_float(kvs_float_to_bfloat(value));
     }
 }
 
@@ -63,15 +69,32 @@ static void full_name(int layer, const kvs_weight *weight, char name[128]) {
         snprintf(name, 128, "model.layers.%d.%s", layer, weight->name);
 }
 
+kvs_number kvs_dtype_number(kvs_dtype dtype) {
+    return dtype == KVS_DTYPE_BF16 ? KVS_NUMBER_BF16 : dtype == KVS_DTYPE_F16 ? KVS_NUMBER_F16 : KVS_NUMBER_F32;
+}
+
+kvs_number kvs_weight_number(const kvs_weight_source *source, int layer, const kvs_weight *weight) {
+    if (source->random) return source->config->number;
+    char name[128];
+    full_name(layer, weight, name);
+    const kvs_stored_tensor *tensor = kvs_safetensors_find(&source->tensors, name);
+    return tensor != NULL ? kvs_dtype_number(tensor->dtype) : KVS_NUMBER_F32;
+}
+
 kvs_status kvs_weight_read(const kvs_weight_source *source, int layer, int index, const kvs_weight *weight,
-                           float *floats, kvs_error *error) {
+                           kvs_number number, void *values, kvs_error *error) {
     char name[128];
     if (source->random) {
-        randomize(source, layer, index, weight, floats);
+        randomize(source, layer, index, weight, number, values);
         return KVS_OK;
     }
     full_name(layer, weight, name);
-    return kvs_safetensors_read(&source->tensors, name, weight->rows, weight->columns, floats, error);
+    if (number == KVS_NUMBER_F32)
+        return kvs_safetensors_read(&source->tensors, name, weight->rows, weight->columns, values, error);
+    const kvs_stored_tensor *tensor;
+    KVS_TRY(kvs_safetensors_check(&source->tensors, name, weight->rows, weight->columns, &tensor, error));
+    memcpy(values, tensor->data, tensor->elements * sizeof(uint16_t));
+    return KVS_OK;
 }
 
 kvs_status kvs_weight_find(const kvs_weight_source *source, int layer, const kvs_weight *weight,

@@ -54,9 +54,15 @@ void kvs_weights_close(kvs_weight_source *source);
 uint64_t kvs_weight_key(const kvs_weight_source *source, int layer, int index);
 float kvs_weight_spread(const kvs_weight *weight);
 
-/* Weight `index` of a layer (layer -1: of the outer ones) as binary32, floats [rows][columns]. */
+kvs_number kvs_dtype_number(kvs_dtype dtype); /* binary32 of what cannot be read */
+
+/* The type in which a weight is stored; binary32 of one that is missing. */
+kvs_number kvs_weight_number(const kvs_weight_source *source, int layer, const kvs_weight *weight);
+
+/* Weight `index` of a layer (layer -1: of the outer ones) in `number`, values [rows][columns]: binary32, or BF16 where
+ * it is stored so. */
 KVS_MUST_CHECK kvs_status kvs_weight_read(const kvs_weight_source *source, int layer, int index,
-                                          const kvs_weight *weight, float *floats, kvs_error *error);
+                                          const kvs_weight *weight, kvs_number number, void *values, kvs_error *error);
 /* The same as it is stored, from files only: *tensor has that shape and a float type, and every value is finite. */
 KVS_MUST_CHECK kvs_status kvs_weight_find(const kvs_weight_source *source, int layer, const kvs_weight *weight,
                                           const kvs_stored_tensor **tensor, kvs_error *error);

@@ -32,7 +32,19 @@ static float *random_floats(size_t count, uint64_t key, double mean, double spre
     return values;
 }
 
-static kvs_model *make_model(void) {
+/* Random weights, as they are held. */
+static kvs_matrix random_matrix(int rows, int columns, uint64_t key, double spread, kvs_number number) {
+    size_t count = (size_t)rows * (size_t)columns;
+    float *floats = random_floats(count, key, 0, spread);
+    if (number == KVS_NUMBER_F32) return (kvs_matrix){floats, rows, columns, number};
+    uint16_t *bfloats = malloc(sizeof *bfloats * count);
+    assert_non_null(bfloats);
+    kvs_floats_to_bfloats(floats, bfloats, count);
+    free(floats);
+    return (kvs_matrix){bfloats, rows, columns, number};
+}
+
+static kvs_model *make_model(kvs_number number) {
     kvs_model *m = calloc(1, sizeof *m);
     assert_non_null(m);
     m->config = (kvs_model_config){.layers = LAYERS,
@@ -49,20 +61,20 @@ static kvs_model *make_model(void) {
     kvs_error error;
     assert_int_equal(kvs_rope_read("test", NULL, 1e4, DIM, 4096, &m->config.rope, &error), KVS_OK);
     m->directory = strdup("random");
-    m->embedding = m->logit_head = random_floats(VOCABULARY * HIDDEN, 1, 0, 1);
+    m->embedding = m->logit_head = random_matrix(VOCABULARY, HIDDEN, 1, 1, number);
     m->final_norm = random_floats(HIDDEN, 2, 1, 0.1);
     m->layers = calloc(LAYERS, sizeof *m->layers);
     assert_non_null(m->layers);
     for (uint64_t i = 0; i < LAYERS; i++)
         m->layers[i] = (kvs_layer){
             .input_norm = random_floats(HIDDEN, 10 * i + 11, 1, 0.1),
-            .qkv = random_floats((Q + 2 * KV) * HIDDEN, 10 * i + 12, 0, 0.15),
+            .qkv = random_matrix(Q + 2 * KV, HIDDEN, 10 * i + 12, 0.15, number),
             .q_norm = random_floats(DIM, 10 * i + 13, 1.5, 0.3),
             .k_norm = random_floats(DIM, 10 * i + 14, 1.5, 0.3),
-            .output = random_floats(HIDDEN * Q, 10 * i + 15, 0, 0.15),
+            .output = random_matrix(HIDDEN, Q, 10 * i + 15, 0.15, number),
             .post_norm = random_floats(HIDDEN, 10 * i + 16, 1, 0.1),
-            .gate_up = random_floats(2 * INNER * HIDDEN, 10 * i + 17, 0, 0.15),
-            .down = random_floats(HIDDEN * INNER, 10 * i + 18, 0, 0.15),
+            .gate_up = random_matrix(2 * INNER, HIDDEN, 10 * i + 17, 0.15, number),
+            .down = random_matrix(HIDDEN, INNER, 10 * i + 18, 0.15, number),
         };
     return m;
 }
@@ -70,11 +82,12 @@ static kvs_model *make_model(void) {
 static void free_model(kvs_model *m) {
     for (int i = 0; i < LAYERS; i++) {
         kvs_layer *l = &m->layers[i];
-        float *all[] = {l->input_norm, l->qkv, l->q_norm, l->k_norm, l->output, l->post_norm, l->gate_up, l->down};
+        void *all[] = {l->input_norm,    l->qkv.values, l->q_norm,         l->k_norm,
+                       l->output.values, l->post_norm,  l->gate_up.values, l->down.values};
         for (size_t j = 0; j < sizeof all / sizeof *all; j++) free(all[j]);
     }
     free(m->layers);
-    free(m->embedding);
+    free(m->embedding.values);
     free(m->final_norm);
     free(m->directory);
     free(m);
@@ -91,10 +104,16 @@ typedef struct held {
 
 static held cache[LAYERS][GROUPS][2]; /* K, V */
 
-static void times(int rows, int columns, const float *w, const float *x, float *y) {
-    for (int r = 0; r < rows; r++) {
+static double element(const kvs_matrix *w, int row, int column) {
+    int at = row * w->columns + column;
+    return w->number == KVS_NUMBER_F32 ? (double)((const float *)w->values)[at]
+                                       : (double)kvs_bfloat_to_float(((const uint16_t *)w->values)[at]);
+}
+
+static void times(const kvs_matrix *w, const float *x, float *y) {
+    for (int r = 0; r < w->rows; r++) {
         double sum = 0;
-        for (int c = 0; c < columns; c++) sum += (double)w[r * columns + c] * (double)x[c];
+        for (int c = 0; c < w->columns; c++) sum += element(w, r, c) * (double)x[c];
         y[r] = (float)sum;
     }
 }
@@ -147,11 +166,11 @@ static void step(const kvs_model *m, int token, int id, float *hidden) {
     float x[HIDDEN], h[HIDDEN], qkv[Q + 2 * KV], q[Q], k[KV], out[Q], more[HIDDEN], gate[2 * INNER];
     float cosines[DIM / 2], sines[DIM / 2];
     kvs_rope_table(&m->config.rope, token, 1, cosines, sines);
-    memcpy(x, m->embedding + id * HIDDEN, sizeof x);
+    for (int d = 0; d < HIDDEN; d++) x[d] = (float)element(&m->embedding, id, d);
     for (int i = 0; i < LAYERS; i++) {
         const kvs_layer *l = &m->layers[i];
         norm(HIDDEN, x, l->input_norm, h);
-        times(Q + 2 * KV, HIDDEN, l->qkv, h, qkv);
+        times(&l->qkv, h, qkv);
         for (int head = 0; head < HEADS; head++) {
             norm(DIM, qkv + head * DIM, l->q_norm, q + head * DIM);
             kvs_rope_rotate(&m->config.rope, cosines, sines, q + head * DIM);
@@ -164,12 +183,12 @@ static void step(const kvs_model *m, int token, int id, float *hidden) {
         }
         for (int head = 0; head < HEADS; head++)
             attend(&cache[i][head / 2][0], &cache[i][head / 2][1], q + head * DIM, token, out + head * DIM);
-        times(HIDDEN, Q, l->output, out, more);
+        times(&l->output, out, more);
         for (int d = 0; d < HIDDEN; d++) x[d] += more[d];
         norm(HIDDEN, x, l->post_norm, h);
-        times(2 * INNER, HIDDEN, l->gate_up, h, gate);
+        times(&l->gate_up, h, gate);
         for (int d = 0; d < INNER; d++) gate[d] = gate[d] / (1 + expf(-gate[d])) * gate[INNER + d];
-        times(HIDDEN, INNER, l->down, gate, more);
+        times(&l->down, gate, more);
         for (int d = 0; d < HIDDEN; d++) x[d] += more[d];
     }
     norm(HIDDEN, x, m->final_norm, hidden);
@@ -257,13 +276,15 @@ static void a_pass_equals_the_loop(void **state) {
                                         "rotatekv:bits=3,prefix=30,sink=2",
                                         "skvq:bits=3,group=8,prefix=30,window=20",
                                         "gear:group=16,page=16,rank=2"};
-    kvs_model *m = make_model();
-    frequencies = m->config.rope.inverse_frequency;
-    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
-        compare(m, specs[i], 0);
-        compare(m, specs[i], 70);
+    for (int wide = 0; wide < 2; wide++) {
+        kvs_model *m = make_model(wide ? KVS_NUMBER_F32 : KVS_NUMBER_BF16);
+        frequencies = m->config.rope.inverse_frequency;
+        for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+            compare(m, specs[i], 0);
+            if (wide || i % 3 == 0) compare(m, specs[i], 70);
+        }
+        free_model(m);
     }
-    free_model(m);
 }
 
 int main(void) {
