@@ -4,18 +4,21 @@
  *
  * A page, K and V alike, in this order, every part contiguous:
  *
- *     the step of the means                    binary16
  *     the mean of each channel                 int8, in steps: max |mean| / 127
  *     the scale of each channel                uint8 s: 2^((s - 120) / 8), or 0 where s is 0
  *     the width of each channel                3 bit planes of head_dim bits
+ *     the step of the means                    binary16
+ *     zeros up to a whole sector of 32 bytes
  *     the codes, channel by channel            as many bit planes of page_tokens bits as the channel has bits
+ *     zeros up to a whole sector
  *
  *     value of token t, channel d = mean[d] + scale[d] * level[width[d]][state of t]
  *
  * The planes of all pages of a scheme are as many, int(head_dim * bits), so pages have one size; where a channel's
  * planes start is a prefix sum of widths. A plane of 128 tokens is 16 bytes: a warp reads whole lines, and a thread
  * that holds a word of each plane of a channel decodes 32 tokens from it and the word before. At head_dim 128 and 128
- * tokens with 352 planes, K is 10 sectors of metadata and 176 of codes, each read once. */
+ * tokens with 352 planes, K is 10 sectors of metadata and 176 of codes, each read once
+ * (tests/oracle/test_bit_planes.cu decodes such pages on the SIMT runtime and counts). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +33,15 @@
 
 enum { AFTER, BEFORE };
 enum { UNWEIGHED, BY_QUERIES };
-enum { MEAN_BITS = 8, SCALE_BITS = 8, WIDTH_BITS = 3, MOST_BITS = 7, STEP_BITS = 16, MEAN_STEPS = 127 };
+enum {
+    MEAN_BITS = 8,
+    SCALE_BITS = 8,
+    WIDTH_BITS = 3,
+    MOST_BITS = 7,
+    STEP_BITS = 16,
+    SECTOR_BITS = 256,
+    MEAN_STEPS = 127
+};
 
 typedef struct config {
     int coding, max_bits, rope, weigh, rank_window, page, sink, window;
@@ -197,17 +208,20 @@ static size_t scratch_floats(const kvs_store *store) {
     return divide(store, NULL, &unused);
 }
 
-static void add_part(kvs_bits *bits, double *kind, double part) {
+/* Adds a part of a page and what it lacks to whole sectors. */
+static void add_part(kvs_bits *bits, double *kind, int part) {
     *kind += part;
-    bits->padding += 8.0 * ceil(part / 8.0) - part;
+    bits->padding += (SECTOR_BITS - part % SECTOR_BITS) % SECTOR_BITS;
 }
 
 static kvs_bits page_bits(const kvs_store *store) {
-    const codec_config *coding = store->config;
+    int plane = (store->window.page_tokens + 7) / 8 * 8, planes = ((const codec_config *)store->config)->planes;
     kvs_bits bits = {0};
-    for (int plane = 0; plane < coding->planes; plane++) add_part(&bits, &bits.payload, store->window.page_tokens);
-    for (int plane = 0; plane < WIDTH_BITS; plane++) add_part(&bits, &bits.metadata, store->head_dim);
-    bits.metadata += STEP_BITS + (MEAN_BITS + SCALE_BITS) * store->head_dim;
+    add_part(&bits, &bits.payload, planes * plane);
+    bits.payload -= planes * (plane - store->window.page_tokens);
+    bits.padding += planes * (plane - store->window.page_tokens);
+    add_part(&bits, &bits.metadata,
+             WIDTH_BITS * ((store->head_dim + 7) / 8 * 8) + (MEAN_BITS + SCALE_BITS) * store->head_dim + STEP_BITS);
     return bits;
 }
 
