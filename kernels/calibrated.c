@@ -8,6 +8,8 @@
 #include "core/simd.h"
 #include "kernels/row_coder.h"
 
+enum { SECTOR = 32 }; /* bytes that memory moves at least */
+
 /* One tensor of one layer and head. */
 typedef struct head_constants {
     float *mean;  /* [channels] */
@@ -19,8 +21,9 @@ typedef struct head_constants {
 typedef struct config {
     kvs_row_coder coder;
     int kv_heads;
-    double page_planes, page_constants; /* of the mean head: bit planes of a page, bits of constants charged to it */
-    head_constants *heads;              /* [layers * kv_heads] */
+    /* Of the mean head: bit planes of a page, what it lacks to whole sectors, bits of constants charged to it. */
+    double page_planes, page_padding, page_constants;
+    head_constants *heads; /* [layers * kv_heads] */
 } config;
 
 /* --- the codec -----------------------------------------------------------------------------------------------------
@@ -104,10 +107,9 @@ static size_t scratch_floats(const kvs_store *store) {
 /* Heads may have pages of different sizes; this is the mean one. */
 static kvs_bits page_bits(const kvs_store *store) {
     const config *c = store->config;
-    int tokens = store->window.page_tokens, whole = (tokens + 7) / 8 * 8;
-    return (kvs_bits){.payload = c->page_planes * tokens,
+    return (kvs_bits){.payload = c->page_planes * store->window.page_tokens,
                       .metadata = c->page_constants,
-                      .padding = c->page_planes * (whole - tokens)};
+                      .padding = c->page_padding};
 }
 
 static const kvs_codec codec = {pages, scratch_floats, NULL, page_bits};
@@ -159,8 +161,17 @@ static int unpack(int dim, kvs_constants_record r, double *matrix, double *inver
     return kvs_first_nonfinite(h->forth, elements) == elements;
 }
 
+/* Adds a head's part of the mean page: planes of whole bytes, and all of them whole sectors. */
+static void add_planes(const uint8_t *widths, const kvs_constants_header *header, int page_tokens, config *c) {
+    int planes = 0, heads = header->layers * header->kv_heads;
+    for (int d = 0; d < header->head_dim; d++) planes += widths[d];
+    int bytes = planes * ((page_tokens + 7) / 8), whole = (bytes + SECTOR - 1) / SECTOR * SECTOR;
+    c->page_planes += (double)planes / heads;
+    c->page_padding += (8.0 * whole - (double)planes * page_tokens) / heads;
+}
+
 static kvs_status unpack_all(kvs_scheme *scheme, const char *path, const kvs_constants_header *header, uint8_t *records,
-                             int tensor, double *matrix, config *c, kvs_error *error) {
+                             int tensor, int page_tokens, double *matrix, config *c, kvs_error *error) {
     size_t dim = (size_t)header->head_dim;
     for (int i = 0; i < header->layers * header->kv_heads; i++) {
         int layer = i / header->kv_heads, head = i % header->kv_heads;
@@ -174,7 +185,7 @@ static kvs_status unpack_all(kvs_scheme *scheme, const char *path, const kvs_con
         if (!unpack(header->head_dim, r, matrix, matrix + dim * dim, h))
             return kvs_fail(error, KVS_INPUT, path, NULL, "the basis of %s of layer %d, head %d has no inverse",
                             tensor == KVS_CONSTANTS_K ? "K" : "V", layer, head);
-        for (size_t d = 0; d < dim; d++) c->page_planes += (double)h->widths[d] / (header->layers * header->kv_heads);
+        add_planes(h->widths, header, page_tokens, c);
     }
     return KVS_OK;
 }
@@ -189,7 +200,8 @@ kvs_status kvs_calibrated_store(kvs_scheme *scheme, kvs_store *store, kvs_window
     double *matrix = malloc(sizeof *matrix * 2 * dim * dim);
     kvs_status status = KVS_OK;
     if (c.heads == NULL || matrix == NULL) status = kvs_fail(error, KVS_INPUT, path, NULL, "out of memory");
-    if (status == KVS_OK) status = unpack_all(scheme, path, header, records, tensor, matrix, &c, error);
+    if (status == KVS_OK)
+        status = unpack_all(scheme, path, header, records, tensor, window.page_tokens, matrix, &c, error);
     free(matrix);
     KVS_TRY(status);
     kvs_row_coder_make(KVS_ROW_TRELLIS, &c.coder);

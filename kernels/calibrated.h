@@ -3,10 +3,10 @@
  * tokens of a page. A page is codes and nothing else.
  *
  * A page: component by component as many bit planes of page_tokens bits as it has bits; where they start is a constant
- * of the head. What is read is contiguous: a head whose K has n planes of 128 tokens takes n / 2 sectors. Decoding
- * gives z; attention needs no k, only q . k = q . mean + (basis q) . z, so the basis turns a query once (keys after the
- * rotary embedding), and o = mean + basis' (sum p z) turns an output once, or folds into the model's weights (V). Keys
- * before the embedding have to be turned one by one. */
+ * of the head. What is read is contiguous, and zeros fill its last sector of 32 bytes: a head whose K has n planes of
+ * 128 tokens takes (n + 1) / 2 of them. Decoding gives z; attention needs no k, only q . k = q . mean + (basis q) . z,
+ * so the basis turns a query once (keys after the rotary embedding), and o = mean + basis' (sum p z) turns an output
+ * once, or folds into the model's weights (V). Keys before the embedding have to be turned one by one. */
 #ifndef KVS_KERNELS_CALIBRATED_H
 #define KVS_KERNELS_CALIBRATED_H
 

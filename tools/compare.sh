@@ -13,11 +13,11 @@ COMPARE=${COMPARE:-compare}
 SHARED=${SHARED:-../shared}
 MODELS=${MODELS:-qwen3-7m llama-7m}
 GRID=${GRID:-tools/compare.grid}
-BITS=${BITS:-2 2.404 2.529 3 3.5 4.25}
+BITS=${BITS:-2 2.396 2.521 3 3.5 4.25}
 SEQUENCES=${SEQUENCES:-12}
 started=$(date +%s)
 at='--from-position 512 --at-tokens 1048576'
-constants="head-2.529 $(for bits in $BITS; do echo "after-$bits before-$bits"; done)"
+constants="head-2.521 $(for bits in $BITS; do echo "after-$bits before-$bits"; done)"
 
 step() { # step FILE COMMAND...: runs a command of kvscope that leaves FILE, unless it has
     made=$1 && shift

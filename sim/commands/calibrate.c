@@ -20,7 +20,7 @@ typedef struct config {
 
 static const kvs_option options[] = {
     {"o", KVS_OPTION_TEXT, offsetof(config, output), "FILE", NULL, 0, 0, "the file to write"},
-    {"bits", KVS_OPTION_REAL, offsetof(config, bits), "B", "2.529", 0, KVS_TRELLIS_MAX_BITS,
+    {"bits", KVS_OPTION_REAL, offsetof(config, bits), "B", "2.521", 0, KVS_TRELLIS_MAX_BITS,
      "bits of code an element, K and V together, on average over the heads"},
     {"share", KVS_OPTION_TEXT, offsetof(config, share), "WHOSE", "model", 0, 0,
      "head: every head has these bits; model: they are one budget, and heads' pages differ in size"},

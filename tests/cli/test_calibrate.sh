@@ -24,7 +24,7 @@ assert 0 < errors[1] < 0.75 * errors[0] and all(0 < e < 0.3 * errors[0] for e in
 told = json.loads(subprocess.check_output([program, "calibrate", trace, "-o", constants + ".told", "--json", "--share", "head"]))
 assert len(told["heads"]) == 12 and 0 < told["rate_distortion_bound"] < told["expected_error"] < 0.1, told
 for head in told["heads"]:
-    assert abs(head["k_bits"] + head["v_bits"] - 647 / 128) < 1e-9, head
+    assert abs(head["k_bits"] + head["v_bits"] - 645 / 128) < 1e-9, head
     assert head["rate_distortion_bound"] <= head["expected_error"]
 EOF
     passes "errors fall as they should, within the bits" "$PYTHON" "$T/check.py" "$KVSCOPE" "$TRACE" "$C"
