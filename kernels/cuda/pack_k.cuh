@@ -98,33 +98,25 @@ KVS_DEVICE void kvs_emit_fragment(const kvs_format &format, const kvs_keys &keys
 /* --- rows of consecutive tokens ------------------------------------------------------------------------------------
  */
 
-/* The words of one channel and block, of which a lane takes residue r ^ turn at step r. Lanes of a warp have blocks and
- * channels whose words of one residue share banks: so each turns to another at a time. */
-struct kvs_turned_words {
+/* The words of one channel, of a block one for each residue. Even channels take residues 0 to 7 in order, odd ones 4 to
+ * 7 first: so lanes with the 32 consecutive channels of a warp read, or write, different banks at each step. */
+struct kvs_row_of_words {
     unsigned char *base;
-    int cell, turn, step;
+    int cell, step;
+    bool odd;
 };
 
-KVS_DEVICE kvs_turned_words kvs_turn_words(const kvs_keys &keys, int channel, int block, bool turned) {
-    kvs_turned_words words;
-    words.turn = turned ? (block ^ channel / 8 * 2) % 4 | channel % 2 * 4 : 0;
-    words.cell = kvs_key_cell(keys, words.turn, channel / 8);
-    words.base = keys.bytes + channel % 2 * keys.stride + channel % 8 / 2 * 4 + block * keys.block;
-    words.step = keys.pitch + 16; /* a residue is a bit of the row, and of the permuted chunk */
-    return words;
+KVS_DEVICE kvs_row_of_words kvs_words_of(const kvs_keys &keys, int channel) {
+    kvs_row_of_words row;
+    row.odd = channel % 2 != 0;
+    row.cell = kvs_key_cell(keys, row.odd ? 4 : 0, channel / 8);
+    row.base = keys.bytes + channel % 2 * keys.stride + channel % 8 / 2 * 4;
+    row.step = keys.pitch + 16; /* a residue counts in the row and in the permuted chunk */
+    return row;
 }
 
-KVS_DEVICE uint32_t *kvs_turned_word(const kvs_turned_words &words, int r) {
-    return (uint32_t *)(words.base + (words.cell ^ r * words.step));
-}
-
-/* Words of residue pairs r / 2 ^ turn / 2 in the order of residues, or the reverse. */
-KVS_DEVICE void kvs_turn_pairs(uint32_t (&four)[4], int turn) {
-    bool near = (turn & 2) != 0, far = (turn & 4) != 0;
-    uint32_t a = near ? four[1] : four[0], b = near ? four[0] : four[1];
-    uint32_t c = near ? four[3] : four[2], d = near ? four[2] : four[3];
-    four[0] = far ? c : a, four[1] = far ? d : b;
-    four[2] = far ? a : c, four[3] = far ? b : d;
+KVS_DEVICE uint32_t *kvs_word_of(const kvs_row_of_words &row, int r, int offset) {
+    return (uint32_t *)(row.base + (row.cell ^ r * row.step) + offset);
 }
 
 /* Bytes 0 of four words, then bytes 1, ... */
@@ -135,28 +127,42 @@ KVS_DEVICE void kvs_transpose_bytes(uint32_t a, uint32_t b, uint32_t c, uint32_t
     out[2] = kvs_byte_perm(ab, cd, 0x5410), out[3] = kvs_byte_perm(ab, cd, 0x7632);
 }
 
-/* The `width` words of a block's 32 codes, of which bits [shift, shift + width) are taken. */
-KVS_DEVICE void kvs_row_words(const kvs_keys &keys, int channel, int block, int width, int shift,
-                              uint32_t (&words)[8]) {
-    kvs_turned_words from = kvs_turn_words(keys, channel, block, width < 8);
-    uint32_t mask = ((1u << width) - 1u) * 0x01010101u, x[8];
+KVS_DEVICE uint32_t kvs_shifted(uint32_t x, int left) {
+    return left >= 0 ? x << left : x >> -left;
+}
+
+/* Of four words the bits [shift, shift + 2) of each byte, or of two words [shift, shift + 4), as one. */
+template <int shift> KVS_DEVICE uint32_t kvs_merge_twos(const uint32_t *x) {
+    uint32_t merged = 0;
 #pragma unroll
-    for (int r = 0; r < KVS_RESIDUES; r++) x[r] = kvs_ld_shared(kvs_turned_word(from, r)) >> shift & mask;
+    for (int j = 0; j < 4; j++) merged |= kvs_shifted(x[j], 2 * j - shift) & 0x03030303u << 2 * j;
+    return merged;
+}
+
+template <int shift> KVS_DEVICE uint32_t kvs_merge_fours(const uint32_t *x) {
+    return (kvs_shifted(x[0], -shift) & 0x0f0f0f0fu) | (kvs_shifted(x[1], 4 - shift) & 0xf0f0f0f0u);
+}
+
+KVS_DEVICE void kvs_swap(bool swapped, uint32_t &a, uint32_t &b) {
+    uint32_t first = swapped ? b : a, second = swapped ? a : b;
+    a = first, b = second;
+}
+
+/* The words of a block's 32 codes, or of their bits [shift, shift + width). x: in the row's order of residues. */
+template <int width, int shift>
+KVS_DEVICE void kvs_row_words(const uint32_t (&x)[8], bool odd, uint32_t (&words)[width]) {
     uint32_t four[4];
-    if (width == 2) {
-        uint32_t half[2] = {0, 0};
-#pragma unroll
-        for (int r = 0; r < KVS_RESIDUES; r++) half[r / 4] += x[r] * (1u << 2 * ((r ^ from.turn) % 4));
-        uint32_t low = from.turn < 4 ? half[0] : half[1], high = from.turn < 4 ? half[1] : half[0];
+    if constexpr (width == 2) {
+        uint32_t low = kvs_merge_twos<shift>(x), high = kvs_merge_twos<shift>(x + 4);
+        kvs_swap(odd, low, high);
         words[0] = kvs_byte_perm(low, high, 0x5140), words[1] = kvs_byte_perm(low, high, 0x7362);
-    } else if (width == 4) {
-        uint32_t pairs[4], even = from.turn % 2 ? 16 : 1, odd = 17 - even;
+    } else if constexpr (width == 4) {
+        uint32_t pairs[4];
 #pragma unroll
-        for (int i = 0; i < 4; i++) pairs[i] = x[2 * i] * even + x[2 * i + 1] * odd;
-        kvs_turn_pairs(pairs, from.turn);
-        kvs_transpose_bytes(pairs[0], pairs[1], pairs[2], pairs[3], four);
-#pragma unroll
-        for (int i = 0; i < 4; i++) words[i] = four[i];
+        for (int i = 0; i < 4; i++) pairs[i] = kvs_merge_fours<shift>(x + 2 * i);
+        kvs_swap(odd, pairs[0], pairs[2]);
+        kvs_swap(odd, pairs[1], pairs[3]);
+        kvs_transpose_bytes(pairs[0], pairs[1], pairs[2], pairs[3], words);
     } else {
         kvs_transpose_bytes(x[0], x[1], x[2], x[3], four);
 #pragma unroll
@@ -164,53 +170,94 @@ KVS_DEVICE void kvs_row_words(const kvs_keys &keys, int channel, int block, int 
         kvs_transpose_bytes(x[4], x[5], x[6], x[7], four);
 #pragma unroll
         for (int i = 0; i < 4; i++) words[2 * i + 1] = four[i];
+#pragma unroll
+        for (int i = 0; i < 4; i++) kvs_swap(odd, words[2 * i], words[2 * i + 1]);
     }
 }
 
-/* Where a page has an odd number of 16 tokens, rows begin at multiples of 4 bytes, otherwise of 8. */
-KVS_DEVICE void kvs_emit_block(const kvs_keys &keys, uint8_t *row, int channel, int block, int width, int shift) {
-    uint32_t words[8];
-    kvs_row_words(keys, channel, block, width, shift, words);
+/* Where a page has an odd number of 16 tokens, rows begin at multiples of 4 bytes, otherwise of 8; and the last block
+ * of a row has only half of its words. */
+template <int width, int shift>
+KVS_DEVICE void kvs_emit_block(const kvs_keys &keys, const uint32_t (&x)[8], bool odd, int block, uint8_t *row) {
+    uint32_t words[width];
+    kvs_row_words<width, shift>(x, odd, words);
     uint8_t *at = row + block * width * 4;
+    if (keys.live % 4 == 0) {
+#pragma unroll
+        for (int i = 0; i < width; i += 2) {
+            kvs_u32x2 two = {words[i], words[i + 1]};
+            kvs_st_global((kvs_u32x2 *)(at + 4 * i), two);
+        }
+        return;
+    }
     int count = 4 * block + 4 <= keys.live ? width : width / 2;
 #pragma unroll
-    for (int i = 0; i < 8; i += 2) {
-        if (keys.live % 4 == 0) {
-            kvs_u32x2 two = {words[i], words[i + 1]};
-            if (i < count) kvs_st_global((kvs_u32x2 *)(at + 4 * i), two);
-        } else {
-            if (i < count) kvs_st_global((uint32_t *)(at + 4 * i), words[i]);
-            if (i + 1 < count) kvs_st_global((uint32_t *)(at + 4 * i + 4), words[i + 1]);
+    for (int i = 0; i < width; i++)
+        if (i < count) kvs_st_global((uint32_t *)(at + 4 * i), words[i]);
+}
+
+KVS_DEVICE void kvs_load_block(const kvs_keys &keys, const kvs_row_of_words &from, int block, uint32_t (&x)[8]) {
+#pragma unroll
+    for (int r = 0; r < KVS_RESIDUES; r++) x[r] = kvs_ld_shared(kvs_word_of(from, r, block * keys.block));
+}
+
+/* Thread d writes the row of channel d, and those of its further planes. */
+template <int bits>
+KVS_DEVICE void kvs_emit_planes_of(const kvs_format &format, const kvs_keys &keys, uint8_t *page,
+                                   kvs_channel_place at) {
+    int channel = (int)threadIdx.x, row_bytes = keys.live * bits, planes = format.shape.boost_bits / bits;
+    kvs_row_of_words from = kvs_words_of(keys, channel);
+    uint8_t *row = page + format.key.base / 8 + (format.sorted ? at.row : channel) * row_bytes;
+    uint8_t *more = page + format.key_more.base / 8 + at.row * row_bytes;
+    uint32_t apart = format.plane_bits / 8;
+    bool boosted = at.boosted && format.shape.boost_channels > 0;
+#pragma unroll 2
+    for (int block = 0; block < (keys.live + 3) / 4; block++) {
+        uint32_t x[8];
+        kvs_load_block(keys, from, block, x);
+        kvs_emit_block<bits, 0>(keys, x, from.odd, block, row);
+        if constexpr (bits < 8) {
+            if (boosted && planes > 1) kvs_emit_block<bits, bits>(keys, x, from.odd, block, more);
+        }
+        if constexpr (bits == 2) {
+            if (boosted && planes > 2) {
+                kvs_emit_block<2, 4>(keys, x, from.odd, block, more + apart);
+                kvs_emit_block<2, 6>(keys, x, from.odd, block, more + 2 * apart);
+            }
         }
     }
 }
 
-/* Rows [0, rows), one after another. channels NULL: row = channel. */
-KVS_DEVICE void kvs_emit_rows(const kvs_keys &keys, uint8_t *at, int rows, const uint8_t *channels, int width,
-                              int shift) {
-    int blocks = (keys.live + 3) / 4, row_bytes = keys.live * width;
-    for (int i = (int)threadIdx.x; i < rows * blocks; i += keys.head_dim) {
-        int row = i / blocks, block = i - row * blocks;
-        int channel = channels == nullptr ? row : (int)kvs_ld_shared(channels + row);
-        kvs_emit_block(keys, at + row * row_bytes, channel, block, width, shift);
-    }
+KVS_DEVICE void kvs_emit_planes(const kvs_format &format, const kvs_keys &keys, uint8_t *page, kvs_channel_place at) {
+    if (format.shape.bits == 2)
+        kvs_emit_planes_of<2>(format, keys, page, at);
+    else if (format.shape.bits == 4)
+        kvs_emit_planes_of<4>(format, keys, page, at);
+    else
+        kvs_emit_planes_of<8>(format, keys, page, at);
 }
 
-KVS_DEVICE void kvs_emit_planes(const kvs_format &format, const kvs_keys &keys, const uint8_t *order, uint8_t *page) {
-    const kvs_page_shape &shape = format.shape;
-    kvs_emit_rows(keys, page + format.key.base / 8, shape.head_dim, format.sorted ? order : nullptr, shape.bits, 0);
-    for (int plane = 1; plane * shape.bits < shape.boost_bits && shape.boost_channels > 0; plane++)
-        kvs_emit_rows(keys, page + (format.key_more.base + (uint32_t)(plane - 1) * format.plane_bits) / 8,
-                      shape.boost_channels, order, shape.bits, plane * shape.bits);
+template <int width> KVS_DEVICE void kvs_emit_row(const kvs_keys &keys, const kvs_row_of_words &from, uint8_t *row) {
+#pragma unroll 2
+    for (int block = 0; block < (keys.live + 3) / 4; block++) {
+        uint32_t x[8];
+        kvs_load_block(keys, from, block, x);
+        kvs_emit_block<width, 0>(keys, x, from.odd, block, row);
+    }
 }
 
 /* Thread d writes the row of channel d. */
 KVS_DEVICE void kvs_emit_scattered(const kvs_format &format, const kvs_keys &keys, uint8_t *page,
                                    kvs_channel_place at) {
-    int channel = (int)threadIdx.x;
+    int channel = (int)threadIdx.x, width = kvs_key_bits(&format, at.boosted);
     uint32_t bit = kvs_field_bit(&format.key, 0, channel) + (uint32_t)at.before * format.boosted_extra_bits;
-    for (int block = 0; block < (keys.live + 3) / 4; block++)
-        kvs_emit_block(keys, page + bit / 8, channel, block, kvs_key_bits(&format, at.boosted), 0);
+    kvs_row_of_words from = kvs_words_of(keys, channel);
+    if (width == 2)
+        kvs_emit_row<2>(keys, from, page + bit / 8);
+    else if (width == 4)
+        kvs_emit_row<4>(keys, from, page + bit / 8);
+    else
+        kvs_emit_row<8>(keys, from, page + bit / 8);
 }
 
 #endif

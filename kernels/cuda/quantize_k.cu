@@ -17,7 +17,7 @@ struct channels_of_block {
     kvs_u32x4 *exact;    /* minimum, divisor, levels */
     kvs_u32x2 *encoders; /* offset, inverse */
     int *scores;         /* in the order of scores; the variance's means before */
-    uint8_t *order;      /* the channel of a row: of all rows in sorted layouts, else of the further planes */
+    uint8_t *order;      /* the channel of a row, in the fragment layout */
     uint32_t *counts;    /* [8]: boosted channels of each warp */
 };
 
@@ -230,7 +230,7 @@ template <int count, int head_dim, int live> KVS_DEVICE void quantize(const kvs_
     if (format.key_scale.tensor) meta_page = kvs_head_page(format, args.tensors[1], args.blocks, blockIdx.x, 1);
     kvs_syncthreads();
     kvs_channel_place at = choose<count>(args, keys, s);
-    if (format.sorted || at.boosted) kvs_st_shared(s.order + at.row, (uint8_t)channel);
+    if (fragment) kvs_st_shared(s.order + at.row, (uint8_t)channel);
     store_index(format, page, at);
     int row = kvs_meta_row(&format, channel, at);
     encode_keys<live>(args, keys, s, at, wide, meta_page + kvs_field_bit(&format.key_scale, 0, row) / 8);
@@ -238,7 +238,7 @@ template <int count, int head_dim, int live> KVS_DEVICE void quantize(const kvs_
     if (fragment)
         kvs_emit_fragment(format, keys, s.order, page);
     else if (format.keys == KVS_KEYS_PLANES)
-        kvs_emit_planes(format, keys, s.order, page);
+        kvs_emit_planes(format, keys, page, at);
     else
         kvs_emit_scattered(format, keys, page, at);
 }

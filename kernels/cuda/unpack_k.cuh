@@ -89,34 +89,35 @@ KVS_DEVICE void kvs_read_fragment(const kvs_format &format, const kvs_keys &code
 /* --- rows of consecutive tokens ------------------------------------------------------------------------------------
  */
 
-/* The words of a block in a row, where a page of an odd number of 16 tokens has only half of the last; the reverse of
- * kvs_emit_block and kvs_row_words: x[r] |= the codes of residue r ^ turn << shift. turn: 0 where width is 8. */
-KVS_DEVICE void kvs_read_block(const kvs_keys &codes, const uint8_t *row, int block, int width, int shift, int turn,
-                               uint32_t (&x)[8]) {
-    uint32_t words[8], four[4];
-    const uint8_t *at = row + block * width * 4;
-    int count = 4 * block + 4 <= codes.live ? width : width / 2;
+/* The reverse of kvs_merge_twos and kvs_merge_fours: the bits of each of four words, or two, at `shift`. */
+template <int shift> KVS_DEVICE void kvs_part_twos(uint32_t merged, uint32_t *x) {
 #pragma unroll
-    for (int i = 0; i < 8; i++) words[i] = i < count ? kvs_ld_global_nc((const uint32_t *)at + i) : 0;
-    if (width == 2) {
-        uint32_t low = kvs_byte_perm(words[0], words[1], turn < 4 ? 0x6420 : 0x7531);
-        uint32_t high = kvs_byte_perm(words[0], words[1], turn < 4 ? 0x7531 : 0x6420);
-#pragma unroll
-        for (int r = 0; r < 4; r++) {
-            int at_bit = 2 * ((r ^ turn) % 4);
-            x[r] |= (low >> at_bit & 0x03030303u) << shift;
-            x[r + 4] |= (high >> at_bit & 0x03030303u) << shift;
-        }
-    } else if (width == 4) {
-        int even = turn % 2 * 4, odd = 4 - even;
+    for (int j = 0; j < 4; j++) x[j] |= kvs_shifted(merged, shift - 2 * j) & 0x03030303u << shift;
+}
+
+template <int shift> KVS_DEVICE void kvs_part_fours(uint32_t merged, uint32_t *x) {
+    x[0] |= kvs_shifted(merged, shift) & 0x0f0f0f0fu << shift;
+    x[1] |= kvs_shifted(merged, shift - 4) & 0x0f0f0f0fu << shift;
+}
+
+/* The reverse of kvs_row_words: x gets the codes' bits [shift, shift + width). */
+template <int width, int shift>
+KVS_DEVICE void kvs_codes_of_words(uint32_t (&words)[width], bool odd, uint32_t (&x)[8]) {
+    uint32_t four[4];
+    if constexpr (width == 2) {
+        uint32_t low = kvs_byte_perm(words[0], words[1], 0x6420), high = kvs_byte_perm(words[0], words[1], 0x7531);
+        kvs_swap(odd, low, high);
+        kvs_part_twos<shift>(low, x);
+        kvs_part_twos<shift>(high, x + 4);
+    } else if constexpr (width == 4) {
         kvs_transpose_bytes(words[0], words[1], words[2], words[3], four);
-        kvs_turn_pairs(four, turn);
+        kvs_swap(odd, four[0], four[2]);
+        kvs_swap(odd, four[1], four[3]);
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            x[2 * i] |= (four[i] >> even & 0x0f0f0f0fu) << shift;
-            x[2 * i + 1] |= (four[i] >> odd & 0x0f0f0f0fu) << shift;
-        }
+        for (int i = 0; i < 4; i++) kvs_part_fours<shift>(four[i], x + 2 * i);
     } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++) kvs_swap(odd, words[2 * i], words[2 * i + 1]);
         kvs_transpose_bytes(words[0], words[2], words[4], words[6], four);
 #pragma unroll
         for (int i = 0; i < 4; i++) x[i] = four[i];
@@ -124,6 +125,25 @@ KVS_DEVICE void kvs_read_block(const kvs_keys &codes, const uint8_t *row, int bl
 #pragma unroll
         for (int i = 0; i < 4; i++) x[i + 4] = four[i];
     }
+}
+
+/* The reverse of kvs_emit_block: x |= the codes of a block. */
+template <int width, int shift>
+KVS_DEVICE void kvs_read_block(const kvs_keys &codes, const uint8_t *row, int block, bool odd, uint32_t (&x)[8]) {
+    uint32_t words[width];
+    const uint8_t *at = row + block * width * 4;
+    if (codes.live % 4 == 0) {
+#pragma unroll
+        for (int i = 0; i < width; i += 2) {
+            kvs_u32x2 two = kvs_ld_global_nc((const kvs_u32x2 *)(at + 4 * i));
+            words[i] = two.x, words[i + 1] = two.y;
+        }
+    } else {
+        int count = 4 * block + 4 <= codes.live ? width : width / 2;
+#pragma unroll
+        for (int i = 0; i < width; i++) words[i] = i < count ? kvs_ld_global_nc((const uint32_t *)at + i) : 0;
+    }
+    kvs_codes_of_words<width, shift>(words, odd, x);
 }
 
 /* A row of the page: its channel, and where the further bits of a boosted one are. */
@@ -160,25 +180,65 @@ KVS_DEVICE kvs_row_place kvs_place_of_row(const kvs_format &format, const uint8_
     return at;
 }
 
-KVS_DEVICE void kvs_read_rows(const kvs_format &format, const kvs_keys &codes, const uint8_t *page) {
-    int blocks = (codes.live + 3) / 4, bits = format.shape.bits;
-    for (int i = (int)threadIdx.x; i < codes.head_dim * blocks; i += codes.head_dim) {
-        int row = i / blocks, block = i - row * blocks;
-        kvs_row_place at = kvs_place_of_row(format, page, row);
-        int width = format.keys == KVS_KEYS_SCATTERED ? kvs_key_bits(&format, at.boosted) : bits;
-        kvs_turned_words to = kvs_turn_words(codes, at.channel, block, width < 8);
+KVS_DEVICE void kvs_store_block(const kvs_keys &codes, const kvs_row_of_words &to, int block, const uint32_t (&x)[8]) {
+#pragma unroll
+    for (int r = 0; r < KVS_RESIDUES; r++) kvs_st_shared(kvs_word_of(to, r, block * codes.block), x[r]);
+}
+
+/* Thread d reads row d, and what the further planes have of its channel. */
+template <int bits>
+KVS_DEVICE void kvs_read_planes_of(const kvs_format &format, const kvs_keys &codes, const uint8_t *page,
+                                   kvs_row_place at) {
+    int row_bytes = codes.live * bits, planes = at.boosted ? format.shape.boost_bits / bits : 1;
+    kvs_row_of_words to = kvs_words_of(codes, at.channel);
+    const uint8_t *row = page + at.bit / 8, *more = page + format.key_more.base / 8 + at.more * row_bytes;
+    uint32_t apart = format.plane_bits / 8;
+#pragma unroll 2
+    for (int block = 0; block < (codes.live + 3) / 4; block++) {
         uint32_t x[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-        kvs_read_block(codes, page + at.bit / 8, block, width, 0, to.turn, x);
-        if (format.keys == KVS_KEYS_PLANES) {
-            uint32_t bit = format.key_more.base + (uint32_t)at.more * format.key_more.row[0];
-            for (int shift = bits; at.boosted && shift < format.shape.boost_bits; shift += bits) {
-                kvs_read_block(codes, page + bit / 8, block, bits, shift, to.turn, x);
-                bit += format.plane_bits;
+        kvs_read_block<bits, 0>(codes, row, block, to.odd, x);
+        if constexpr (bits < 8) {
+            if (planes > 1) kvs_read_block<bits, bits>(codes, more, block, to.odd, x);
+        }
+        if constexpr (bits == 2) {
+            if (planes > 2) {
+                kvs_read_block<2, 4>(codes, more + apart, block, to.odd, x);
+                kvs_read_block<2, 6>(codes, more + 2 * apart, block, to.odd, x);
             }
         }
-#pragma unroll
-        for (int r = 0; r < KVS_RESIDUES; r++) kvs_st_shared(kvs_turned_word(to, r), x[r]);
+        kvs_store_block(codes, to, block, x);
     }
+}
+
+template <int width>
+KVS_DEVICE void kvs_read_row(const kvs_keys &codes, const uint8_t *row, const kvs_row_of_words &to) {
+#pragma unroll 2
+    for (int block = 0; block < (codes.live + 3) / 4; block++) {
+        uint32_t x[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+        kvs_read_block<width, 0>(codes, row, block, to.odd, x);
+        kvs_store_block(codes, to, block, x);
+    }
+}
+
+KVS_DEVICE void kvs_read_rows(const kvs_format &format, const kvs_keys &codes, const uint8_t *page) {
+    kvs_row_place at = kvs_place_of_row(format, page, (int)threadIdx.x);
+    if (format.keys == KVS_KEYS_PLANES) {
+        if (format.shape.bits == 2)
+            kvs_read_planes_of<2>(format, codes, page, at);
+        else if (format.shape.bits == 4)
+            kvs_read_planes_of<4>(format, codes, page, at);
+        else
+            kvs_read_planes_of<8>(format, codes, page, at);
+        return;
+    }
+    kvs_row_of_words to = kvs_words_of(codes, at.channel);
+    int width = kvs_key_bits(&format, at.boosted);
+    if (width == 2)
+        kvs_read_row<2>(codes, page + at.bit / 8, to);
+    else if (width == 4)
+        kvs_read_row<4>(codes, page + at.bit / 8, to);
+    else
+        kvs_read_row<8>(codes, page + at.bit / 8, to);
 }
 
 #endif
