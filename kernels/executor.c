@@ -20,13 +20,37 @@ static kvs_status open_simt(kvs_executor_facts *facts, kvs_error *error) {
     return KVS_OK;
 }
 
+static int64_t allocations, until_failure; /* atomic */
+
+int64_t kvs_simt_allocations(void) {
+    return __atomic_load_n(&allocations, __ATOMIC_RELAXED);
+}
+
+void kvs_simt_fail_allocation(int64_t number) {
+    __atomic_store_n(&until_failure, number, __ATOMIC_RELAXED);
+}
+
+/* Memory aligned to 256, NULL where there is none or a test wants that there is none. */
+static void *take_memory(size_t bytes) {
+    if (__atomic_load_n(&until_failure, __ATOMIC_RELAXED) > 0 &&
+        __atomic_sub_fetch(&until_failure, 1, __ATOMIC_RELAXED) == 0)
+        return NULL;
+    void *memory = aligned_alloc(256, (bytes + 255) / 256 * 256 + (bytes == 0 ? 256 : 0));
+    if (memory != NULL) __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
+    return memory;
+}
+
+static void give_memory(void *memory) {
+    if (memory != NULL) __atomic_sub_fetch(&allocations, 1, __ATOMIC_RELAXED);
+    free(memory);
+}
+
 static kvs_status allocate_simt(size_t bytes, const char *name, void **memory, kvs_error *error) {
-    size_t rounded = (bytes + 255) / 256 * 256 + (bytes == 0 ? 256 : 0);
-    *memory = aligned_alloc(256, rounded);
+    *memory = take_memory(bytes);
     if (*memory == NULL) return kvs_fail(error, KVS_DEVICE, "simt", name, "no memory for %zu bytes", bytes);
-    kvs_status status = kvs_simt_register(*memory, bytes == 0 ? rounded : bytes, name, KVS_SIMT_UNWRITTEN, error);
+    kvs_status status = kvs_simt_register(*memory, bytes == 0 ? 256 : bytes, name, KVS_SIMT_UNWRITTEN, error);
     if (status != KVS_OK) {
-        free(*memory);
+        give_memory(*memory);
         *memory = NULL;
     }
     return status;
@@ -35,7 +59,7 @@ static kvs_status allocate_simt(size_t bytes, const char *name, void **memory, k
 static void release_simt(void *memory) {
     if (memory == NULL) return;
     kvs_simt_forget(memory);
-    free(memory);
+    give_memory(memory);
 }
 
 static kvs_status synchronize_simt(kvs_error *error) {
@@ -96,7 +120,7 @@ static kvs_status wait_simt(void *stream, kvs_error *error) {
 }
 
 static kvs_status allocate_host_simt(size_t bytes, void **memory, kvs_error *error) {
-    *memory = malloc(bytes + (bytes == 0));
+    *memory = take_memory(bytes);
     if (*memory != NULL) return KVS_OK;
     return kvs_fail(error, KVS_DEVICE, "simt", "host memory", "no memory for %zu bytes", bytes);
 }
@@ -127,7 +151,7 @@ static const kvs_executor kvs_executor_simt = {
     .close_stream = close_stream_simt,
     .wait = wait_simt,
     .allocate_host = allocate_host_simt,
-    .release_host = free,
+    .release_host = give_memory,
     .send = send_simt,
     .fetch = fetch_simt,
 };

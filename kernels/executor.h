@@ -58,6 +58,11 @@ KVS_MUST_CHECK kvs_status kvs_executor_find(const char *name, const kvs_executor
 /* The devices of this build, ended by NULL. */
 extern const kvs_executor *const kvs_executors[];
 
+/* For tests of the SIMT runtime as a device: how much memory of it, the device's and the host's side together, is not
+ * released; and that the number-th allocation from now on fails (0: none does). */
+int64_t kvs_simt_allocations(void);
+void kvs_simt_fail_allocation(int64_t number);
+
 /* What a kernel's launch returned, as a status. */
 KVS_MUST_CHECK kvs_status kvs_executor_launched(const kvs_executor *executor, int launch, const char *kernel,
                                                 kvs_error *error);

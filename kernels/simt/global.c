@@ -28,16 +28,19 @@ kvs_status kvs_simt_register(const void *memory, size_t bytes, const char *name,
     if ((at > 0 && memories[at - 1].memory + memories[at - 1].bytes > begin) ||
         (at < memory_count && begin + bytes > memories[at].memory))
         return kvs_fail(error, KVS_USAGE, "SIMT runtime", name, "overlaps memory that is registered already");
-    if (memory_count == memory_capacity) {
-        size_t capacity = memory_capacity > 0 ? 2 * memory_capacity : 16;
-        kvs_simt_memory *grown = realloc(memories, capacity * sizeof *grown);
-        if (grown == NULL) return kvs_fail(error, KVS_INPUT, "SIMT runtime", name, "out of memory");
-        memories = grown;
-        memory_capacity = capacity;
-    }
     uint64_t *writers = NULL;
     if (access != KVS_SIMT_READ_ONLY && (writers = calloc(bytes, WORDS * sizeof *writers)) == NULL)
         return kvs_fail(error, KVS_INPUT, "SIMT runtime", name, "no memory to watch %zu bytes", bytes);
+    if (memory_count == memory_capacity) {
+        size_t capacity = memory_capacity > 0 ? 2 * memory_capacity : 16;
+        kvs_simt_memory *grown = realloc(memories, capacity * sizeof *grown);
+        if (grown == NULL) {
+            free(writers);
+            return kvs_fail(error, KVS_INPUT, "SIMT runtime", name, "out of memory");
+        }
+        memories = grown;
+        memory_capacity = capacity;
+    }
     if (memory_count == 0) next_base = first_base;
     memmove(memories + at + 1, memories + at, (memory_count - at) * sizeof *memories);
     memory_count++;
