@@ -211,7 +211,7 @@ KVS_DEVICE void kvs_emit_planes_of(const kvs_format &format, const kvs_keys &key
     uint8_t *more = page + format.key_more.base / 8 + at.row * row_bytes;
     uint32_t apart = format.plane_bits / 8;
     bool boosted = at.boosted && format.shape.boost_channels > 0;
-#pragma unroll 2
+#pragma unroll 4
     for (int block = 0; block < (keys.live + 3) / 4; block++) {
         uint32_t x[8];
         kvs_load_block(keys, from, block, x);
@@ -238,7 +238,7 @@ KVS_DEVICE void kvs_emit_planes(const kvs_format &format, const kvs_keys &keys, 
 }
 
 template <int width> KVS_DEVICE void kvs_emit_row(const kvs_keys &keys, const kvs_row_of_words &from, uint8_t *row) {
-#pragma unroll 2
+#pragma unroll 4
     for (int block = 0; block < (keys.live + 3) / 4; block++) {
         uint32_t x[8];
         kvs_load_block(keys, from, block, x);

@@ -193,7 +193,7 @@ KVS_DEVICE void kvs_read_planes_of(const kvs_format &format, const kvs_keys &cod
     kvs_row_of_words to = kvs_words_of(codes, at.channel);
     const uint8_t *row = page + at.bit / 8, *more = page + format.key_more.base / 8 + at.more * row_bytes;
     uint32_t apart = format.plane_bits / 8;
-#pragma unroll 2
+#pragma unroll 4
     for (int block = 0; block < (codes.live + 3) / 4; block++) {
         uint32_t x[8] = {0, 0, 0, 0, 0, 0, 0, 0};
         kvs_read_block<bits, 0>(codes, row, block, to.odd, x);
@@ -212,7 +212,7 @@ KVS_DEVICE void kvs_read_planes_of(const kvs_format &format, const kvs_keys &cod
 
 template <int width>
 KVS_DEVICE void kvs_read_row(const kvs_keys &codes, const uint8_t *row, const kvs_row_of_words &to) {
-#pragma unroll 2
+#pragma unroll 4
     for (int block = 0; block < (codes.live + 3) / 4; block++) {
         uint32_t x[8] = {0, 0, 0, 0, 0, 0, 0, 0};
         kvs_read_block<width, 0>(codes, row, block, to.odd, x);
