@@ -110,6 +110,13 @@ kvs_status kvs_figure_compose_timings(const kvs_plot_type *type, const kvs_timin
     return close_streams(type, figure, status, error);
 }
 
+kvs_status kvs_figure_compose_ranking(const kvs_plot_type *type, const kvs_rank_results *results, const void *config,
+                                      kvs_figure *figure, kvs_error *error) {
+    kvs_status status = KVS_OK;
+    if (open_streams(type, figure)) status = type->compose_ranking(results, config, figure, error);
+    return close_streams(type, figure, status, error);
+}
+
 void kvs_figure_clear(kvs_figure *figure) {
     free(figure->csv_text);
     free(figure->gp_text);

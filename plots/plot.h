@@ -11,6 +11,7 @@
 
 #include "analysis/occupancy.h"
 #include "analysis/profile.h"
+#include "analysis/rank_result.h"
 #include "analysis/result.h"
 #include "analysis/timings.h"
 #include "core/params.h"
@@ -45,14 +46,18 @@ typedef struct kvs_plot_type {
     kvs_status (*compose_profile)(const kvs_profile *profile, const void *config, kvs_figure *figure, kvs_error *error);
     /* Or for a plot of what `kvscope bench` measured on a device. */
     kvs_status (*compose_timings)(const kvs_timings *timings, const void *config, kvs_figure *figure, kvs_error *error);
+    /* Or for a plot of what `kvscope rank` found. */
+    kvs_status (*compose_ranking)(const kvs_rank_results *results, const void *config, kvs_figure *figure,
+                                  kvs_error *error);
 } kvs_plot_type;
 
 /* All registered plots of replays and sweeps, ended by NULL; and one by its name, or NULL. The same of allocations,
- * of profiles and of timings. */
+ * of profiles, of timings and of ranking studies. */
 extern const kvs_plot_type *const kvs_plot_types[];
 extern const kvs_plot_type *const kvs_occupancy_plot_types[];
 extern const kvs_plot_type *const kvs_profile_plot_types[];
 extern const kvs_plot_type *const kvs_timings_plot_types[];
+extern const kvs_plot_type *const kvs_ranking_plot_types[];
 const kvs_plot_type *kvs_plot_type_find(const char *name);
 
 /* Composes a figure; config as type->params describes it. *figure is the caller's, freed with kvs_figure_clear. */
@@ -63,6 +68,8 @@ KVS_MUST_CHECK kvs_status kvs_figure_compose_occupancy(const kvs_plot_type *type
 KVS_MUST_CHECK kvs_status kvs_figure_compose_profile(const kvs_plot_type *type, const kvs_profile *profile,
                                                      const void *config, kvs_figure *figure, kvs_error *error);
 KVS_MUST_CHECK kvs_status kvs_figure_compose_timings(const kvs_plot_type *type, const kvs_timings *timings,
+                                                     const void *config, kvs_figure *figure, kvs_error *error);
+KVS_MUST_CHECK kvs_status kvs_figure_compose_ranking(const kvs_plot_type *type, const kvs_rank_results *results,
                                                      const void *config, kvs_figure *figure, kvs_error *error);
 void kvs_figure_clear(kvs_figure *figure);
 

@@ -7,6 +7,7 @@ extern const kvs_plot_type kvs_plot_frontier, kvs_plot_heads, kvs_plot_channels,
 extern const kvs_plot_type kvs_plot_roofline, kvs_plot_prediction, kvs_plot_sectors;
 extern const kvs_plot_type kvs_plot_occupancy, kvs_plot_hit_rate, kvs_plot_concurrency;
 extern const kvs_plot_type kvs_plot_bench;
+extern const kvs_plot_type kvs_plot_correlation, kvs_plot_boost, kvs_plot_stability, kvs_plot_sensitivity;
 
 const kvs_plot_type *const kvs_plot_types[] = {
     &kvs_plot_frontier, &kvs_plot_heads, &kvs_plot_channels, &kvs_plot_memory, &kvs_plot_proxy, NULL,
@@ -23,6 +24,10 @@ const kvs_plot_type *const kvs_profile_plot_types[] = {&kvs_plot_roofline, &kvs_
                                                        NULL};
 
 const kvs_plot_type *const kvs_timings_plot_types[] = {&kvs_plot_bench, NULL};
+
+const kvs_plot_type *const kvs_ranking_plot_types[] = {
+    &kvs_plot_correlation, &kvs_plot_boost, &kvs_plot_stability, &kvs_plot_sensitivity, NULL,
+};
 
 const kvs_plot_type *kvs_plot_type_find(const char *name) {
     for (int i = 0; kvs_plot_types[i] != NULL; i++)

@@ -97,6 +97,7 @@ static void add_plots(cJSON *entries) {
     add_plots_of(entries, kvs_occupancy_plot_types);
     add_plots_of(entries, kvs_profile_plot_types);
     add_plots_of(entries, kvs_timings_plot_types);
+    add_plots_of(entries, kvs_ranking_plot_types);
 }
 
 static void add_kernels(cJSON *entries) {

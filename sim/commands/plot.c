@@ -152,6 +152,7 @@ typedef struct drawn {
     const kvs_occupancy_results *occupancy;
     const kvs_profile *profile;
     const kvs_timings *timings;
+    const kvs_rank_results *ranking;
 } drawn;
 
 static int applies(const kvs_plot_type *type, drawn what) {
@@ -182,6 +183,8 @@ static kvs_status draw(plot_job *job, drawn what, const char *folder, kvs_error 
         KVS_TRY(kvs_figure_compose_occupancy(job->type, what.occupancy, job->config, &figure, error));
     else if (what.timings != NULL)
         KVS_TRY(kvs_figure_compose_timings(job->type, what.timings, job->config, &figure, error));
+    else if (what.ranking != NULL)
+        KVS_TRY(kvs_figure_compose_ranking(job->type, what.ranking, job->config, &figure, error));
     else
         KVS_TRY(kvs_figure_compose_profile(job->type, what.profile, job->config, &figure, error));
     kvs_status status = kvs_figure_write(&figure, folder, error);
@@ -299,6 +302,14 @@ static kvs_status draw_timings(jobs *list, const settings *s, const char *path, 
     return status;
 }
 
+static kvs_status draw_ranking(jobs *list, const settings *s, const char *path, kvs_error *error) {
+    kvs_rank_results results;
+    KVS_TRY(kvs_rank_results_read_h5(path, &results, error));
+    kvs_status status = draw_and_print(list, s, (drawn){.ranking = &results}, path, error);
+    kvs_rank_results_clear(&results);
+    return status;
+}
+
 /* JSON begins with a brace; all other results that are drawn are HDF5. */
 static int is_json(const char *path) {
     char begin[64] = "";
@@ -322,6 +333,7 @@ static const struct kind_of_file {
 } kinds_of_files[] = {
     {kvs_occupancy_is_h5, kvs_occupancy_plot_types, draw_occupancy},
     {kvs_profile_is_h5, kvs_profile_plot_types, draw_profile},
+    {kvs_rank_results_is_h5, kvs_ranking_plot_types, draw_ranking},
     {is_json, kvs_timings_plot_types, draw_timings},
     {always, kvs_plot_types, draw_results},
 };
@@ -358,6 +370,7 @@ const kvs_command kvs_command_plot = {
         "  kvscope plot closed.h5 --kind frontier --kind proxy --set proxy.error=attention_kl -o plots\n"
         "  kvscope plot profile.h5 --kind roofline --kind prediction --kind sectors -o plots\n"
         "  kvscope plot allocations.h5 --kind occupancy --kind hit-rate --kind concurrency -o plots\n"
+        "  kvscope plot ranking.h5 --kind correlation --kind boost --set budget=model -o plots\n"
         "  kvscope bench --backend cuda --json >bench.json; kvscope plot bench.json --kind bench -o plots\n",
     .options = options,
     .config_bytes = sizeof(settings),

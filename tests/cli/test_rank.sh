@@ -41,7 +41,7 @@ passes "a results file is written" sh -c '"$1" rank "$2" $3 --quiet --json -o "$
     "$KVSCOPE" "$TRACE" "$WORK" "$T"
 report "$([ ! -e "$T/whole.journal" ]; echo $?)" "and its journal is gone"
 "$KVSCOPE" rank "$TRACE" $WORK --quiet --threads 1 -o "$T/cut.h5" 2>"$T/.err" &
-for _ in $(seq 200); do [ "$(cat "$T/cut.journal" 2>/dev/null | wc -l)" -ge 3 ] && break; sleep 0.02; done
+for _ in $(seq 1500); do [ "$(cat "$T/cut.journal" 2>/dev/null | wc -l)" -ge 3 ] && break; sleep 0.02; done
 kill -INT $! && wait $!
 report "$([ $? = 130 ] && [ ! -e "$T/cut.h5" ] && grep -q 'heads are kept' "$T/.err"; echo $?)" \
     "interrupted, it says what is kept"
@@ -71,6 +71,34 @@ else
     skip "to the same numbers" "no Python with h5py and NumPy"
     skip "the file sums up its pages as NumPy does" "no Python with h5py and NumPy"
 fi
+# Its plots.
+if command -v gnuplot >/dev/null; then
+    passes "every plot of a ranking study is drawn" "$KVSCOPE" plot "$T/whole.h5" --kind all -o "$T/plots" \
+        --set budget=model --set sensitivity.metric=query_error
+    for kind in correlation boost stability sensitivity; do
+        for suffix in csv gp svg png; do [ -s "$T/plots/$kind.$suffix" ] || echo "$kind.$suffix"; done
+    done >"$T/.out"
+    report "$([ ! -s "$T/.out" ]; echo $?)" "each is .csv, .gp, .svg and .png"
+    if [ -n "$PYTHON" ] && "$PYTHON" -c 'import h5py, numpy' 2>/dev/null; then
+        passes "they draw what the pages say" "$PYTHON" tests/peers/rank_plots.py "$T/whole.h5" "$T/plots" query_error
+    else
+        skip "they draw what the pages say" "no Python with h5py and NumPy"
+    fi
+else
+    skip "every plot of a ranking study is drawn" "needs gnuplot"
+fi
+fails 2 'unknown plot; known: all, correlation, boost, ' "a plot of other results is refused" \
+    "$KVSCOPE" plot "$T/whole.h5" --kind frontier -o "$T/plots"
+fails 2 'stability: ratio: 0.3 was not judged' "a ratio that is not in the file is refused" \
+    "$KVSCOPE" plot "$T/whole.h5" --kind stability --set ratio=0.3 -o "$T/plots"
+fails 2 'sensitivity: metric: the file has no ranking nonsense' "a metric that is not in the file is refused" \
+    "$KVSCOPE" plot "$T/whole.h5" --kind sensitivity --set metric=nonsense -o "$T/plots"
+"$KVSCOPE" rank "$TRACE" --pages 1 --queries 1 --budget head --metrics range --quiet -o "$T/small.h5" 2>"$T/.err"
+fails 3 'no head has two judged pages' "stability needs two pages" \
+    "$KVSCOPE" plot "$T/small.h5" --kind stability -o "$T/plots"
+fails 3 'none for budget layer' "a budget that was not judged cannot be drawn" \
+    "$KVSCOPE" plot "$T/small.h5" --kind boost --set budget=layer -o "$T/plots"
+
 fails 2 'must end in .h5' "a results file has its extension" "$KVSCOPE" rank "$TRACE" -o "$T/a.csv"
 fails 2 'nobody.*is not head, layer or model' "an unknown budget is wrong usage" "$KVSCOPE" rank "$TRACE" --budget nobody
 fails 2 'is no number from 0 to 1' "a ratio has bounds" "$KVSCOPE" rank "$TRACE" --ratios 1.5

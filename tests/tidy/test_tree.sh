@@ -21,7 +21,7 @@ may_include() {
     traces) echo 'core/ traces/' ;;
     kernels) echo 'core/ kernels/' ;;
     analysis) echo 'core/ kernels/ analysis/ traces/trace.h' ;;
-    plots) echo "core/ plots/ analysis/result.h analysis/occupancy.h analysis/profile.h analysis/timings.h analysis/field.h analysis/correlation.h kernels/scheme.h" ;;
+    plots) echo "core/ plots/ analysis/result.h analysis/occupancy.h analysis/profile.h analysis/timings.h analysis/rank_result.h analysis/field.h analysis/correlation.h kernels/scheme.h" ;;
     sim) echo 'core/ traces/ kernels/ analysis/ sim/' ;;
     sim/commands) echo 'core/ traces/ kernels/ analysis/ sim/ plots/' ;;
     esac
