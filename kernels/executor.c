@@ -227,9 +227,6 @@ kvs_status kvs_executor_attend(const kvs_executor *executor, const kvs_attention
     const kvs_page_shape *shape = &args->format.shape;
     int full = args->format.keys == KVS_KEYS_FULL, kv_heads = shape->kv_heads;
     const char *kernel = full ? "decode_attention_fp16" : "decode_attention";
-    if (full && (shape->page_tokens & (shape->page_tokens - 1)) != 0)
-        return kvs_fail(error, KVS_USAGE, executor->name, kernel,
-                        "pages of %d tokens: only powers of two are supported", shape->page_tokens);
     if (!full && (shape->key_group != shape->page_tokens || shape->value_group != shape->head_dim))
         return kvs_fail(error, KVS_USAGE, executor->name, kernel,
                         "groups of %d tokens and %d channels: only whole pages and tokens are supported",

@@ -54,13 +54,13 @@ typedef struct kvs_dequantize_args {
  * packed keys (and value_pages <= key_pages of packed values), the rest in full precision. In a full-precision layout
  * there are no sinks and no tail: all n tokens are in pages, and key_pages and value_pages are not looked at. */
 typedef struct kvs_attention_args {
-    kvs_format format;
     int sequences, query_heads; /* query_heads: a multiple of kv_heads, at most 16 times it */
     float softmax_scale;
     const uint16_t *q;                      /* [sequences][query_heads][head_dim] binary16 */
     const int32_t *lengths;                 /* [sequences], at least 1 */
     const int32_t *key_pages, *value_pages; /* [sequences] */
-    const int32_t *page_table;              /* [sequences][table_pages]: the block of each page */
+    const int32_t *page_table;              /* [sequences][table_pages]: the block of each page;
+                                             * all may be read, those of pages that are not there as well */
     int table_pages;
     const uint8_t *tensors[2];
     int one_cache;                   /* 1: all sequences share the sinks and the tail of the first */
@@ -70,7 +70,8 @@ typedef struct kvs_attention_args {
     const uint16_t *tail_k, *tail_v; /* [sequences][kv_heads][tail_tokens][head_dim], token t at t % tail_tokens */
     int splits;                      /* parts of a sequence that blocks share, at least 1 */
     void *workspace;                 /* kvs_attention_workspace bytes, zeroed once; calls leave it ready for the next */
-    float *out;                      /* [sequences][query_heads][head_dim] */
+    float *out;                      /* [sequences][query_heads][head_dim], at a multiple of 16 bytes */
+    kvs_format format;               /* last: what a kernel reads of its arguments should lie together */
 } kvs_attention_args;
 
 /* Bytes of workspace that args needs; and splits that fill a device of so many multiprocessors. */

@@ -78,6 +78,8 @@ typedef struct kvs_format {
     kvs_page_shape shape; /* boost_channels is 0 where boost_bits equals bits; groups are never 0 */
     kvs_key_form keys;
     kvs_index_form index;
+    int tensors;
+    uint32_t head_bytes[2], block_bytes[2]; /* all multiples of 16 */
     int sorted; /* rows are channels in the order of kvs_order_channels; otherwise row = channel */
     kvs_layout_field key,
         key_more; /* codes: all, or the low plane, or those at `bits`; and the further planes or boosted ones */
@@ -88,9 +90,7 @@ typedef struct kvs_format {
     uint32_t boosted_extra_bits;              /* scattered: what a boosted channel takes more than the others */
     int wide_rows;                            /* fragment: rows below this are stored at boost_bits */
     uint32_t index_byte;                      /* of tensor 0 */
-    int tensors;
-    uint32_t head_bytes[2], block_bytes[2]; /* all multiples of 16 */
-    kvs_bits page_bits;                     /* of one head's page; residual is 0 */
+    kvs_bits page_bits;                       /* of one head's page; residual is 0 */
     int sections_count;
     kvs_section sections[KVS_MAX_SECTIONS];
 } kvs_format;

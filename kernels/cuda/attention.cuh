@@ -14,23 +14,43 @@
 #include "kernels/kernels.h"
 #include "kernels/simt/simt.h"
 
-enum { KVS_BLOCK_HEADS = 4 };
+/* Parts whose outputs are asked for at once when they are merged: of warps, and of splits (a divisor of 32). */
+enum { KVS_BLOCK_HEADS = 4, KVS_MERGE_WARPS = 4, KVS_MERGE_SPLITS = 16 };
 
 #define KVS_LOWEST (-3.0e38f) /* below every score; differences of two are defined */
 
-/* Shared memory of the block: queries as [channel][8 columns] of binary16, then what undoes their scaling. */
+/* Shared memory of the block: queries as [channel][8 columns] of binary16, what undoes their scaling, and the heads. */
 struct kvs_queries {
     unsigned char *columns;
     float *unscale; /* [4]: logits in units of log 2 per unit of score */
+    int *heads;     /* [2]: first and count of the block's span, which the end of the block reads again */
 };
 
 KVS_DEVICE kvs_queries kvs_queries_at(unsigned char *shared, int head_dim) {
-    kvs_queries queries = {shared, (float *)(shared + head_dim * 16)};
+    float *unscale = (float *)(void *)(shared + head_dim * 16);
+    kvs_queries queries = {shared, unscale, (int *)(void *)(unscale + KVS_BLOCK_HEADS)};
     return queries;
 }
 
 static inline size_t kvs_queries_bytes(int head_dim) {
-    return (size_t)head_dim * 16 + 16;
+    return (size_t)head_dim * 16 + 24;
+}
+
+struct alignas(8) kvs_f32x2 {
+    float x, y;
+};
+
+struct alignas(16) kvs_f32x4 {
+    float x, y, z, w;
+};
+
+KVS_DEVICE void kvs_scale(kvs_f32x4 &a, float factor) {
+    a.x *= factor, a.y *= factor, a.z *= factor, a.w *= factor;
+}
+
+KVS_DEVICE void kvs_accumulate(kvs_f32x4 &a, const kvs_f32x4 &x, float weight) {
+    a.x = kvs_fma(x.x, weight, a.x), a.y = kvs_fma(x.y, weight, a.y);
+    a.z = kvs_fma(x.z, weight, a.z), a.w = kvs_fma(x.w, weight, a.w);
 }
 
 /* A power of two. */
@@ -59,18 +79,27 @@ KVS_DEVICE kvs_head_span kvs_heads_of_block(const kvs_attention_args &args) {
 }
 
 /* Scales each query by a power of two so that its largest element lies in [32, 64): exact, and nothing overflows. */
+template <int head_dim>
 KVS_DEVICE void kvs_load_queries(const kvs_attention_args &args, kvs_head_span span, kvs_queries queries) {
-    int head_dim = args.format.shape.head_dim, lane = (int)threadIdx.x % 32;
+    int lane = (int)threadIdx.x % 32;
+    if (threadIdx.x == 0) {
+        kvs_st_shared(queries.heads, span.first);
+        kvs_st_shared(queries.heads + 1, span.count);
+    }
     for (int h = (int)threadIdx.x / 32; h < KVS_BLOCK_HEADS; h += (int)blockDim.x / 32) {
         const uint16_t *q = args.q + ((int64_t)blockIdx.z * args.query_heads + span.first + h) * head_dim;
-        float largest = 0.0f;
-        for (int d = lane; d < head_dim && h < span.count; d += 32)
-            largest = fmaxf(largest, fabsf(kvs_pair_low(kvs_ld_global_nc(q + d))));
+        float x[head_dim / 32], largest = 0.0f;
+#pragma unroll
+        for (int i = 0; i < head_dim / 32; i++) {
+            x[i] = h < span.count ? kvs_pair_low(kvs_ld_global_nc(q + 32 * i + lane)) : 0.0f;
+            largest = fmaxf(largest, fabsf(x[i]));
+        }
         for (int mask = 16; mask > 0; mask /= 2) largest = fmaxf(largest, kvs_shfl_xor(largest, mask));
         int shift = largest > 0.0f ? 5 - kvs_exponent(largest) : 0;
-        for (int d = lane; d < head_dim; d += 32) {
-            float scaled = h < span.count ? kvs_pair_low(kvs_ld_global_nc(q + d)) * kvs_power(shift) : 0.0f;
-            kvs_st_shared((uint32_t *)(queries.columns + d * 16 + h * 4), kvs_pair_of(scaled, scaled));
+#pragma unroll
+        for (int i = 0; i < head_dim / 32; i++) {
+            float scaled = x[i] * kvs_power(shift);
+            kvs_st_shared((uint32_t *)(queries.columns + (32 * i + lane) * 16 + h * 4), kvs_pair_of(scaled, scaled));
         }
         if (lane == 0)
             kvs_st_shared(queries.unscale + h, args.softmax_scale * 1.44269504088896341f * kvs_power(-shift));
@@ -81,7 +110,12 @@ KVS_DEVICE void kvs_load_queries(const kvs_attention_args &args, kvs_head_span s
  */
 
 /* An order gives the rows g, g + 8 (`high`) of output tile i their channels; and makes of 16 full-precision tokens the
- * first operand: load() a lane's share of one token, head_dim / 8 words; operand() tile i of tokens g, g + 8. */
+ * first operand: load() a lane's share of one token, head_dim / 8 words, from shared or global memory; operand() tile i
+ * of tokens g, g + 8. */
+
+template <bool shared, class T> KVS_DEVICE T kvs_row_value(const T *at) {
+    return shared ? kvs_ld_shared(at) : kvs_ld_global_nc(at);
+}
 
 /* 8 consecutive channels of every 32 a lane, as fragments are stored (kernels/layouts/fragment.c): coalesced. */
 template <int head_dim> struct kvs_order_pairs {
@@ -89,11 +123,11 @@ template <int head_dim> struct kvs_order_pairs {
     KVS_DEVICE int channel(int tile, int g, int high) {
         return tile / 2 * 32 + 8 * (g / 2) + g % 2 + 4 * (tile % 2) + 2 * high;
     }
-    KVS_DEVICE void load(const uint16_t *row, uint32_t (&x)[head_dim / 8]) {
+    template <bool shared> KVS_DEVICE void load(const uint16_t *row, uint32_t (&x)[head_dim / 8]) {
         const kvs_u32x4 *at = (const kvs_u32x4 *)row + threadIdx.x % 4;
 #pragma unroll
         for (int i = 0; i < head_dim / 32; i++) {
-            kvs_u32x4 four = kvs_ld_global_nc(at + 4 * i);
+            kvs_u32x4 four = kvs_row_value<shared>(at + 4 * i);
             x[4 * i] = four.x, x[4 * i + 1] = four.y, x[4 * i + 2] = four.z, x[4 * i + 3] = four.w;
         }
     }
@@ -112,18 +146,18 @@ template <int head_dim, int block> struct kvs_order_rows {
         if (block == 8) return 16 * (head_dim / 128 * g + tile / 8) + tile % 8 + 8 * high;
         return tile / 2 * 32 + 16 * (g % 2) + 2 * (g / 2) + tile % 2 + 8 * high;
     }
-    KVS_DEVICE void load(const uint16_t *row, uint32_t (&x)[head_dim / 8]) {
+    template <bool shared> KVS_DEVICE void load(const uint16_t *row, uint32_t (&x)[head_dim / 8]) {
         if (block == 8) {
             const kvs_u32x4 *at = (const kvs_u32x4 *)row + threadIdx.x % 4 * (head_dim / 32);
 #pragma unroll
             for (int i = 0; i < head_dim / 32; i++) {
-                kvs_u32x4 four = kvs_ld_global_nc(at + i);
+                kvs_u32x4 four = kvs_row_value<shared>(at + i);
                 x[4 * i] = four.x, x[4 * i + 1] = four.y, x[4 * i + 2] = four.z, x[4 * i + 3] = four.w;
             }
         } else {
 #pragma unroll
             for (int i = 0; i < head_dim / 8; i++)
-                x[i] = kvs_ld_global_nc((const uint32_t *)row + 4 * i + threadIdx.x % 4);
+                x[i] = kvs_row_value<shared>((const uint32_t *)row + 4 * i + threadIdx.x % 4);
         }
     }
     /* Rows 2q and 2q + 1, which are 16 * head_dim / 128 channels apart (or 16), as one pair of token `x`. */
@@ -241,10 +275,10 @@ KVS_DEVICE void kvs_attend_rows(kvs_attended<shape> &a, kvs_queries queries, con
                                 const uint16_t *const (&v)[2], const bool (&valid)[2]) {
     const int head_dim = shape::head_dim;
     uint32_t k0[head_dim / 8], k1[head_dim / 8], v0[head_dim / 8], v1[head_dim / 8];
-    kvs_order_pairs<head_dim>::load(k[0], k0);
-    kvs_order_pairs<head_dim>::load(k[1], k1);
-    shape::order::load(v[0], v0);
-    shape::order::load(v[1], v1);
+    kvs_order_pairs<head_dim>::template load<false>(k[0], k0);
+    kvs_order_pairs<head_dim>::template load<false>(k[1], k1);
+    shape::order::template load<false>(v[0], v0);
+    shape::order::template load<false>(v[1], v1);
     int lane = (int)threadIdx.x % 32, row = lane % 8;
     /* Columns 2q, 2q + 1 of the j-th of four matrices are channels 8q + 2j, 8q + 2j + 1. */
     const unsigned char *q = queries.columns + (8 * (row / 2) + 2 * (lane / 8) + row % 2) * 16;
@@ -304,70 +338,119 @@ template <class shape> KVS_DEVICE void kvs_put_part(kvs_attended<shape> &a, floa
     }
 }
 
-/* What warps or splits have found, one on the other: `count` parts, `stride` floats apart. */
-struct kvs_merged {
-    float maximum, sum, output;
+/* One head of several parts (of warps, or of splits), as a warp has it: lane l channels 128 n + 4 l + 0..3. */
+template <int head_dim> struct kvs_merged {
+    static const int quads = (head_dim + 127) / 128;
+    float maximum, sum;
+    kvs_f32x4 output[quads];
 };
 
-template <bool shared> KVS_DEVICE float kvs_part_value(const float *at) {
-    return shared ? kvs_ld_shared(at) : kvs_ld_global(at);
+template <bool shared, class T> KVS_DEVICE T kvs_part_value(const float *at) {
+    return shared ? kvs_ld_shared((const T *)(const void *)at) : kvs_ld_global((const T *)(const void *)at);
 }
 
-template <bool shared> KVS_DEVICE kvs_merged kvs_merge(const float *parts, int count, int stride, int channel) {
-    kvs_merged merged = {KVS_LOWEST, 0.0f, 0.0f};
-    for (int i = 0; i < count; i++)
-        merged.maximum = fmaxf(merged.maximum, kvs_part_value<shared>(parts + (int64_t)i * stride));
-    for (int i = 0; i < count; i++) {
-        const float *part = parts + (int64_t)i * stride;
-        float keep = kvs_exp2(kvs_part_value<shared>(part) - merged.maximum);
-        merged.sum = kvs_fma(keep, kvs_part_value<shared>(part + 1), merged.sum);
-        merged.output = kvs_fma(keep, kvs_part_value<shared>(part + 4 + channel), merged.output);
+/* Merges `count` parts, `stride` floats apart. Outputs of `batch` parts are asked for at once, the first of them with
+ * the maxima: what a chain of loads would take counts where there is little else to do. */
+template <int head_dim, bool shared, int batch>
+KVS_DEVICE kvs_merged<head_dim> kvs_merge(const float *parts, int count, int stride) {
+    const int quads = kvs_merged<head_dim>::quads;
+    kvs_merged<head_dim> merged = {KVS_LOWEST, 0.0f, {}};
+    int lane = (int)threadIdx.x % 32;
+    float own_maximum = KVS_LOWEST, own_sum = 0.0f, keep = 0.0f;
+#pragma unroll 1
+    for (int first = 0; first < count; first += batch) {
+        kvs_f32x4 x[batch][quads] = {};
+        if (first % 32 == 0 && first + lane < count) {
+            kvs_f32x2 head = kvs_part_value<shared, kvs_f32x2>(parts + (int64_t)(first + lane) * stride);
+            own_maximum = head.x, own_sum = head.y;
+        }
+#pragma unroll
+        for (int i = 0; i < batch; i++)
+#pragma unroll
+            for (int n = 0; n < quads; n++)
+                if (first + i < count && 128 * n + 4 * lane < head_dim)
+                    x[i][n] = kvs_part_value<shared, kvs_f32x4>(parts + (int64_t)(first + i) * stride + 4 + 128 * n +
+                                                                4 * lane);
+        if (first % 32 == 0) {
+            float maximum = fmaxf(merged.maximum, first + lane < count ? own_maximum : KVS_LOWEST);
+            for (int mask = 16; mask > 0; mask /= 2) maximum = fmaxf(maximum, kvs_shfl_xor(maximum, mask));
+            float before = kvs_exp2(merged.maximum - maximum);
+            keep = first + lane < count ? kvs_exp2(own_maximum - maximum) : 0.0f;
+            merged.sum = kvs_fma(merged.sum, before, keep * own_sum);
+#pragma unroll
+            for (int n = 0; n < quads; n++) kvs_scale(merged.output[n], before);
+            merged.maximum = maximum;
+        }
+#pragma unroll
+        for (int i = 0; i < batch; i++) {
+            float weight = kvs_shfl(keep, (first + i) % 32);
+#pragma unroll
+            for (int n = 0; n < quads; n++) kvs_accumulate(merged.output[n], x[i][n], weight);
+        }
     }
+    for (int mask = 16; mask > 0; mask /= 2) merged.sum += kvs_shfl_xor(merged.sum, mask);
     return merged;
+}
+
+/* Writes a head's outputs, times `factor`. */
+template <int head_dim> KVS_DEVICE void kvs_put_outputs(kvs_merged<head_dim> &merged, float factor, float *to) {
+    int lane = (int)threadIdx.x % 32;
+#pragma unroll
+    for (int n = 0; n < kvs_merged<head_dim>::quads; n++) {
+        kvs_scale(merged.output[n], factor);
+        if (128 * n + 4 * lane < head_dim)
+            kvs_st_global((kvs_f32x4 *)(void *)(to + 128 * n + 4 * lane), merged.output[n]);
+    }
+}
+
+/* Whether this block is the last of its job's splits to come here: then it sees what the others wrote before. */
+KVS_DEVICE bool kvs_is_last(uint32_t *counter, int splits, uint32_t *shared) {
+    kvs_syncthreads();
+    if (threadIdx.x == 0) {
+        kvs_threadfence();
+        uint32_t before = kvs_atomic_add_global(counter, 1u);
+        kvs_threadfence();
+        kvs_st_shared(shared, before);
+    }
+    kvs_syncthreads();
+    return kvs_ld_shared(shared) == (uint32_t)splits - 1;
 }
 
 /* The end of a block: merges its warps, and, where it is the last split to end, the splits. `shared` is free memory. */
 template <class shape>
-KVS_DEVICE void kvs_finish(const kvs_attention_args &args, kvs_head_span span, kvs_attended<shape> &a,
+KVS_DEVICE void kvs_finish(const kvs_attention_args &args, kvs_queries queries, kvs_attended<shape> &a,
                            unsigned char *shared) {
-    const int head_dim = shape::head_dim, stride = KVS_BLOCK_HEADS * (head_dim + 4);
-    int threads = (int)blockDim.x, warps = threads / 32;
+    const int head_dim = shape::head_dim, head_floats = head_dim + 4, stride = KVS_BLOCK_HEADS * head_floats;
+    int warps = (int)blockDim.x / 32, warp = (int)threadIdx.x / 32;
+    int first = kvs_ld_shared(queries.heads), count = kvs_ld_shared(queries.heads + 1);
     float *parts = (float *)shared;
     kvs_syncthreads();
-    kvs_put_part(a, parts + (int)threadIdx.x / 32 * stride);
+    kvs_put_part(a, parts + warp * stride);
     kvs_syncthreads();
     int64_t job = (int64_t)blockIdx.z * gridDim.y + blockIdx.y, jobs = (int64_t)gridDim.z * gridDim.y;
-    uint32_t *counters = (uint32_t *)args.workspace;
+    uint32_t *counter = (uint32_t *)args.workspace + job;
     float *splits =
         (float *)((unsigned char *)args.workspace + (jobs * 4 + 127) / 128 * 128) + job * args.splits * stride;
-    float *out = args.out + ((int64_t)blockIdx.z * args.query_heads + span.first) * head_dim;
-    for (int i = (int)threadIdx.x; i < span.count * head_dim; i += threads) {
-        int head = i / head_dim, channel = i % head_dim;
-        kvs_merged merged = kvs_merge<true>(parts + head * (head_dim + 4), warps, stride, channel);
+    float *out = args.out + ((int64_t)blockIdx.z * args.query_heads + first) * head_dim;
+    for (int head = warp; head < count; head += warps) {
+        kvs_merged<head_dim> merged =
+            kvs_merge<head_dim, true, KVS_MERGE_WARPS>(parts + head * head_floats, warps, stride);
         if (args.splits == 1) {
-            kvs_st_global(out + i, merged.output / merged.sum);
+            kvs_put_outputs(merged, 1.0f / merged.sum, out + head * head_dim);
             continue;
         }
-        float *part = splits + (int64_t)blockIdx.x * stride + head * (head_dim + 4);
-        if (channel == 0) {
-            kvs_st_global(part, merged.maximum);
-            kvs_st_global(part + 1, merged.sum);
-        }
-        kvs_st_global(part + 4 + channel, merged.output);
+        float *part = splits + (int64_t)blockIdx.x * stride + head * head_floats;
+        kvs_f32x2 top = {merged.maximum, merged.sum};
+        if (threadIdx.x % 32 == 0) kvs_st_global((kvs_f32x2 *)(void *)part, top);
+        kvs_put_outputs(merged, 1.0f, part + 4);
     }
-    if (args.splits == 1) return;
-    kvs_threadfence();
-    kvs_syncthreads();
-    uint32_t *last = (uint32_t *)shared;
-    if (threadIdx.x == 0) kvs_st_shared(last, kvs_atomic_add_global(counters + job, 1u));
-    kvs_syncthreads();
-    if (kvs_ld_shared(last) != (uint32_t)args.splits - 1) return;
-    kvs_threadfence();
-    for (int i = (int)threadIdx.x; i < span.count * head_dim; i += threads) {
-        kvs_merged merged = kvs_merge<false>(splits + i / head_dim * (head_dim + 4), args.splits, stride, i % head_dim);
-        kvs_st_global(out + i, merged.output / merged.sum);
+    if (args.splits == 1 || !kvs_is_last(counter, args.splits, (uint32_t *)shared)) return;
+    for (int head = warp; head < count; head += warps) {
+        kvs_merged<head_dim> merged =
+            kvs_merge<head_dim, false, KVS_MERGE_SPLITS>(splits + head * head_floats, args.splits, stride);
+        kvs_put_outputs(merged, 1.0f / merged.sum, out + head * head_dim);
     }
-    if (threadIdx.x == 0) kvs_atomic_add_global(counters + job, 0u - (uint32_t)args.splits);
+    if (threadIdx.x == 0) kvs_atomic_add_global(counter, 0u - (uint32_t)args.splits);
 }
 
 #endif

@@ -124,7 +124,7 @@ KVS_DEVICE void kvs_multiply_values(kvs_attended<shape> &a, const unsigned char 
 template <int head_dim_, int blocks> struct kvs_fragment_pages {
     static const int head_dim = head_dim_, residents = KVS_ATTENTION_RESIDENTS(head_dim_, 0);
     typedef kvs_attention_shape<head_dim_, kvs_order_pairs<head_dim_>, blocks> shape;
-    uint32_t wide, narrow, key_meta, index, values, value_meta, shared_bytes;
+    uint32_t wide, narrow, key_meta, index, values, value_meta, page_bytes, shared_bytes;
     int page_tokens, wide_steps, bits, boost_bits, value_bits, indexed;
 
     KVS_HD kvs_fragment_pages of(const kvs_format &format) {
@@ -135,7 +135,8 @@ template <int head_dim_, int blocks> struct kvs_fragment_pages {
         p.index = format.index_byte;
         p.values = format.value.base / 8;
         p.value_meta = format.value_scale.base / 8;
-        p.shared_bytes = format.head_bytes[0];
+        p.page_bytes = format.head_bytes[0];
+        p.shared_bytes = kvs_max_bytes(p.page_bytes, p.values + kvs_tail_bytes(head_dim));
         p.page_tokens = format.shape.page_tokens;
         p.wide_steps = format.wide_rows / 16;
         p.bits = format.shape.bits;
@@ -150,7 +151,7 @@ template <int head_dim_, int blocks> struct kvs_fragment_pages {
     }
 
     KVS_DEVICE void fetch_values(const kvs_fragment_pages &p, unsigned char *page, const kvs_page_source &source) {
-        kvs_fetch(page + p.values, source.at[0] + p.values, p.shared_bytes - p.values);
+        kvs_fetch(page + p.values, source.at[0] + p.values, p.page_bytes - p.values);
     }
 
     /* Token of row g + 8 * high of a tile, in the stretch of `tiles` tiles that begins at token `first`. */
@@ -186,13 +187,13 @@ template <int head_dim_, int blocks> struct kvs_fragment_pages {
             uint32_t channel = (uint32_t)(pair * 32 + lane), b[4];
             if (p.indexed) channel = kvs_ld_shared(page + p.index + channel);
             kvs_ldmatrix_x4_trans(b, queries.columns + channel * 16);
-#pragma unroll
+#pragma unroll(tiles == 2 ? 1 : 2)
             for (int half = 0; half < 2; half++) {
                 int step = 2 * pair + half;
                 bool is_wide = step < p.wide_steps;
                 int width = is_wide ? p.boost_bits : p.bits, step_words = p.page_tokens / 32 * width / 2;
                 kvs_u32x4 scales = kvs_ld_shared((const kvs_u32x4 *)(page + p.key_meta + step * 64 + q * 16));
-                uint32_t z[4] = {scales.z, scales.z, scales.w, scales.w}, columns[2] = {b[2 * half], b[2 * half + 1]};
+                uint32_t z[4] = {scales.z, scales.z, scales.w, scales.w}, columns[2] = {b[0], b[1]};
                 kvs_mma_m16n8k16(zeros, z, columns);
                 uint32_t high_power = width == 8 ? low_power : kvs_pair_power(shift - width);
                 uint32_t even[2] = {kvs_split_product(columns[0], kvs_pair_mul(scales.x, low_power), second),
@@ -205,6 +206,7 @@ template <int head_dim_, int blocks> struct kvs_fragment_pages {
                 uint32_t at = is_wide ? p.wide + (uint32_t)(step * step_words * 128)
                                       : p.narrow + (uint32_t)((step - p.wide_steps) * step_words * 128);
                 kvs_multiply_step<tiles>(sums, page + at, width, step_words, first / 16, even, odd);
+                b[0] = b[2], b[1] = b[3];
             }
         }
         float unscale = kvs_ld_shared(queries.unscale + q);

@@ -13,6 +13,7 @@
 #define KVS_KERNELS_CUDA_ATTENTION_ROWS_CUH
 
 #include "kernels/cuda/attention_pages.cuh"
+#include "kernels/cuda/head_dim.cuh"
 
 /* `words` words at an address of their size, or (not aligned) of one. */
 template <int words, bool aligned> KVS_DEVICE void kvs_load_row(const unsigned char *at, uint32_t (&w)[words]) {
@@ -135,7 +136,7 @@ template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_p
         p.values = p.key_bytes + p.key_meta_bytes;
         p.value_meta = p.values + (uint32_t)p.page_tokens * p.row_bytes + (uint32_t)(p.page_tokens - 1) / 32 * p.gap;
         p.value_meta_bytes = (uint32_t)(p.page_tokens * p.value_groups) * 4;
-        p.order = p.value_meta + p.value_meta_bytes;
+        p.order = kvs_max_bytes(p.value_meta + p.value_meta_bytes, p.values + kvs_tail_bytes(head_dim));
         p.shared_bytes = p.order + head_dim;
         return p;
     }
@@ -378,24 +379,16 @@ template <int head_dim_, int block, int blocks, bool scattered> struct kvs_row_p
     }
 };
 
-template <int head_dim, int block, bool scattered>
-int kvs_launch_rows_of(const kvs_attention_args *args, kvs_stream stream) {
-    typedef kvs_row_pages<head_dim, block, 1, scattered> form;
+template <int head_dim, bool scattered> int kvs_launch_rows_of(const kvs_attention_args *args, kvs_stream stream) {
+    typedef kvs_row_pages<head_dim, head_dim % 128 == 0 ? 8 : 2, 1, scattered> form;
     if (args->format.shape.page_tokens % 128 == 0) return kvs_launch_pages<form, 8>(args, stream);
     return kvs_launch_pages<form, 2>(args, stream);
 }
 
 template <bool scattered> int kvs_launch_rows(const kvs_attention_args *args, kvs_stream stream) {
-    switch (args->format.shape.head_dim) {
-    case 64:
-        return kvs_launch_rows_of<64, 2, scattered>(args, stream);
-    case 96:
-        return kvs_launch_rows_of<96, 2, scattered>(args, stream);
-    case 128:
-        return kvs_launch_rows_of<128, 8, scattered>(args, stream);
-    default:
-        return kvs_launch_rows_of<256, 8, scattered>(args, stream);
-    }
+    return kvs_with_head_dim(args->format.shape.head_dim, [=](auto head_dim) {
+        return kvs_launch_rows_of<decltype(head_dim)::value, scattered>(args, stream);
+    });
 }
 
 #endif

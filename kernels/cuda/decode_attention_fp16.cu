@@ -1,59 +1,56 @@
 /* decode_attention_fp16.cu: attention over full-precision pages: the honest baseline. */
 #include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/head_dim.cuh"
 
 namespace {
 
 enum { WARPS = 4, TILE = 16 };
 
-struct sequence_pages {
-    const uint8_t *pages; /* of this head */
-    const int32_t *table;
-    int64_t block_bytes;
-    uint32_t value_bytes; /* from keys to values */
-    int page_shift, row_elements, tokens;
+/* A tile of 16 tokens: in which page of the sequence, and from which of its tokens on. A page has whole tiles. */
+struct place {
+    int page, token;
 };
 
-/* The row of a token's keys; the last token's where there is none. */
-KVS_DEVICE const uint16_t *row_of(const sequence_pages &s, int token, bool &valid) {
-    valid = token < s.tokens;
-    token = valid ? token : s.tokens - 1;
-    int64_t block = kvs_ld_global_nc(s.table + (token >> s.page_shift));
-    int in_page = token & ((1 << s.page_shift) - 1);
-    return (const uint16_t *)(s.pages + block * s.block_bytes) + (int64_t)in_page * s.row_elements;
+/* The rows of the lane's two tokens of a tile; the sequence's last token's where there is none. */
+KVS_DEVICE void rows_of(const kvs_attention_args &args, const uint8_t *pages, place at, int tokens_left,
+                        const uint16_t *(&k)[2], const uint16_t *(&v)[2], bool (&valid)[2]) {
+    const kvs_format &format = args.format;
+    int64_t block = kvs_ld_global_nc(args.page_table + (int64_t)blockIdx.z * args.table_pages + at.page);
+    const uint8_t *page = pages + block * format.block_bytes[0];
+    int row_elements = (int)(format.key.token[0] / 16);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        int token = 8 * i + (int)threadIdx.x % 32 / 4;
+        valid[i] = token < tokens_left;
+        if (!valid[i]) token = tokens_left - 1;
+        k[i] = (const uint16_t *)(const void *)page + (int64_t)(at.token + token) * row_elements;
+        v[i] = (const uint16_t *)(const void *)((const uint8_t *)k[i] + format.value.base / 8);
+    }
 }
 
 template <int head_dim>
 KVS_KERNEL(WARPS * 32, KVS_RESIDENTS(head_dim > 128 ? 2 : 4))
 attend(const kvs_attention_args args) {
-    const kvs_format &format = args.format;
     kvs_head_span span = kvs_heads_of_block(args);
     kvs_queries queries = kvs_queries_at(KVS_SHARED, head_dim);
-    kvs_load_queries(args, span, queries);
+    int tokens = kvs_ld_global_nc(args.lengths + blockIdx.z), page_tokens = args.format.shape.page_tokens;
+    const uint8_t *pages = args.tensors[0] + (int64_t)span.kv_head * args.format.head_bytes[0];
+    kvs_load_queries<head_dim>(args, span, queries);
     kvs_syncthreads();
-    sequence_pages s;
-    s.pages = args.tensors[0] + (int64_t)span.kv_head * format.head_bytes[0];
-    s.table = args.page_table + (int64_t)blockIdx.z * args.table_pages;
-    s.block_bytes = format.block_bytes[0];
-    s.value_bytes = format.value.base / 8;
-    s.row_elements = (int)(format.key.token[0] / 16);
-    s.tokens = kvs_ld_global_nc(args.lengths + blockIdx.z);
-    s.page_shift = 4;
-    while (1 << s.page_shift < format.shape.page_tokens) s.page_shift++;
     kvs_attended<kvs_attention_shape<head_dim, kvs_order_pairs<head_dim>, 1>> a;
     kvs_attend_nothing(a);
-    int tiles = (s.tokens + TILE - 1) / TILE, lanes_row = (int)threadIdx.x % 32 / 4;
-    int first = (int)((int64_t)tiles * blockIdx.x / gridDim.x),
-        end = (int)((int64_t)tiles * (blockIdx.x + 1) / gridDim.x);
-    for (int tile = first + (int)threadIdx.x / 32; tile < end; tile += WARPS) {
+    int tiles = (tokens + TILE - 1) / TILE;
+    int first = (int)((int64_t)tiles * blockIdx.x / gridDim.x) + (int)threadIdx.x / 32;
+    int end = (int)((int64_t)tiles * (blockIdx.x + 1) / gridDim.x);
+    place at = {TILE * first / page_tokens, TILE * first % page_tokens};
+    for (int tile = first; tile < end; tile += WARPS) {
         const uint16_t *k[2], *v[2];
         bool valid[2];
-        for (int i = 0; i < 2; i++) {
-            k[i] = row_of(s, TILE * tile + 8 * i + lanes_row, valid[i]);
-            v[i] = (const uint16_t *)((const uint8_t *)k[i] + s.value_bytes);
-        }
+        rows_of(args, pages, at, tokens - TILE * tile, k, v, valid);
         kvs_attend_rows(a, queries, k, v, valid);
+        for (at.token += TILE * WARPS; at.token >= page_tokens; at.token -= page_tokens) at.page++;
     }
-    kvs_finish(args, span, a, KVS_SHARED);
+    kvs_finish(args, queries, a, KVS_SHARED);
 }
 
 template <int head_dim> int launch(const kvs_attention_args *args, kvs_stream stream) {
@@ -67,14 +64,6 @@ template <int head_dim> int launch(const kvs_attention_args *args, kvs_stream st
 } // namespace
 
 extern "C" int KVS_BACKEND(kvs_decode_attention_fp16)(const kvs_attention_args *args, void *stream) {
-    switch (args->format.shape.head_dim) {
-    case 64:
-        return launch<64>(args, stream);
-    case 96:
-        return launch<96>(args, stream);
-    case 128:
-        return launch<128>(args, stream);
-    default:
-        return launch<256>(args, stream);
-    }
+    return kvs_with_head_dim(args->format.shape.head_dim,
+                             [=](auto head_dim) { return launch<decltype(head_dim)::value>(args, stream); });
 }

@@ -1,5 +1,6 @@
 /* decode_attention_fragment.cu: decode_attention over pages in the fragment layout. */
 #include "kernels/cuda/attention_fragment.cuh"
+#include "kernels/cuda/head_dim.cuh"
 
 namespace {
 
@@ -12,14 +13,6 @@ template <int head_dim> int launch(const kvs_attention_args *args, kvs_stream st
 } // namespace
 
 extern "C" int KVS_BACKEND(kvs_attend_fragments)(const kvs_attention_args *args, void *stream) {
-    switch (args->format.shape.head_dim) {
-    case 64:
-        return launch<64>(args, stream);
-    case 96:
-        return launch<96>(args, stream);
-    case 128:
-        return launch<128>(args, stream);
-    default:
-        return launch<256>(args, stream);
-    }
+    return kvs_with_head_dim(args->format.shape.head_dim,
+                             [=](auto head_dim) { return launch<decltype(head_dim)::value>(args, stream); });
 }

@@ -3,9 +3,12 @@
 . tests/cli/lib.sh
 
 # The kernels that `kvscope bench` times in its own shape (head_dim 128, pages of 128, at most 4 bits), as c++filt
-# writes them.
+# writes them; of attention, those of other pages at that head_dim as well.
 kernels='quantize_keys_128<true> quantize_keys_128<false> quantize_values<128,true,true> quantize_values<128,false,true>
-dequantize_keys<128,true> dequantize_keys<128,false> dequantize_values<128,true> dequantize_values<128,false> copy'
+dequantize_keys<128,true> dequantize_keys<128,false> dequantize_values<128,true> dequantize_values<128,false> copy
+attend<128> kvs_attend_kernel<kvs_fragment_pages<128,1>,8> kvs_attend_kernel<kvs_fragment_pages<128,1>,2>
+kvs_attend_kernel<kvs_row_pages<128,8,1,false>,8> kvs_attend_kernel<kvs_row_pages<128,8,1,false>,2>
+kvs_attend_kernel<kvs_row_pages<128,8,1,true>,8> kvs_attend_kernel<kvs_row_pages<128,8,1,true>,2>'
 
 # One line a kernel and architecture: arch name stack stores loads registers.
 summarize() {

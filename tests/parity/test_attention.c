@@ -339,6 +339,9 @@ static void test_full(void **state) {
         {"fp16-hnd", 64, 32, 2, 2, 0, 2, 1, 16, 0, 0, 1, {150, 64}, ONE_HUGE},
         {"fp16-nhd", 96, 32, 2, 2, 0, 2, 3, 1, 0, 0, 2, {150, 64}, ALL_EQUAL},
         {"fp16-nhd", 256, 128, 2, 2, 0, 2, 1, 2, 0, 0, 2, {150, 64}, EXTREME},
+        {"fp16-hnd", 64, 48, 2, 2, 0, 2, 2, 4, 0, 0, 2, {400, 48, 49}, OUTLIERS},
+        {"fp16-nhd", 128, 240, 2, 2, 0, 2, 1, 4, 0, 0, 3, {700, 240}, RANDOM},
+        {"fp16-hnd", 128, 16, 2, 2, 0, 2, 1, 4, 0, 0, 40, {1000}, RANDOM},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check(&cases[i]);
 }
