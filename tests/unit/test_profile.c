@@ -184,8 +184,9 @@ static void refused(const char *json, const char *rule) {
 static void test_foreign_files(void **state) {
     (void)state;
     kvs_profile *p = measured_profile(), back;
-    refused("{", "not JSON");
-    refused("[]", "is not kvscope-profile");
+    refused("{", "no valid JSON");
+    refused("[]", "must hold one JSON object");
+    refused("{}", "is not kvscope-profile");
     refused("{\"format\":\"kvscope-profile\",\"format_version\":2}", "format_version");
     refused("{\"format\":\"kvscope-profile\",\"format_version\":1}", "version");
     p->head_dim = 100000;
