@@ -19,7 +19,7 @@ enum { TEXT_LIMIT_BYTES = 1 << 28, LAYERS_LIMIT = 4096 };
 
 typedef struct settings {
     kvs_common common;
-    const char *model, *text, *tokens, *output, *layers, *queries, *element, *license;
+    const char *model, *text, *tokens, *output, *layers, *queries, *element, *license, *backend;
     int64_t window, first, sequences, generate, deflate;
     int before_rope;
 } settings;
@@ -31,6 +31,8 @@ typedef struct settings {
 
 static const kvs_option options[] = {
     TEXT("model", model, "DIR", NULL, "a Hugging Face directory"),
+    TEXT("backend", backend, "cpu|cuda|simt", "cpu",
+         "what runs the model; devices round keys, queries and values to binary16; simt: on the host, slowly"),
     TEXT("text", text, "FILE", NULL, "UTF-8 text, encoded with the model's tokenizer"),
     TEXT("tokens", tokens, "FILE", NULL, "or an HDF5 file with token_ids"),
     TEXT("o", output, "TRACE", NULL, "the file to write"),
@@ -179,7 +181,9 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
     omp_set_num_threads(s->common.threads > 0 ? (int)s->common.threads : omp_get_num_procs());
     kvs_interrupt_catch();
     kvs_model *model;
-    KVS_TRY(kvs_model_open(s->model, &model, error));
+    kvs_model_options how = {.executor = NULL};
+    if (strcmp(s->backend, "cpu") != 0) KVS_TRY(kvs_executor_find(s->backend, &how.executor, error));
+    KVS_TRY(kvs_model_open_with(s->model, &how, &model, error));
     kvs_status status = record(s, model, &o, error);
     kvs_model_close(model);
     return status;

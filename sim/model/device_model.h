@@ -59,7 +59,8 @@ KVS_MUST_CHECK kvs_status kvs_device_model_rates(const kvs_model *model, int tok
 
 typedef struct kvs_device_session kvs_device_session;
 
-/* KVS_USAGE, naming the scheme, where decode_attention cannot read what it stores. */
+/* KVS_USAGE, naming the scheme, where decode_attention cannot read what it stores, and where the pass observes more
+ * than queries, keys and values in full precision after the rotary embedding. */
 KVS_MUST_CHECK kvs_status kvs_device_session_open(const kvs_model *model, const kvs_model_pass *pass, int capacity,
                                                   int layers_kept, kvs_device_session **session, kvs_error *error);
 void kvs_device_session_close(kvs_device_session *session);

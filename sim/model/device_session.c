@@ -1,232 +1,26 @@
-/* device_session.c: a sequence on a device. Tokens pass the layers in blocks of BLOCK; in a block every token is a
- * sequence of its own for the attention kernels: they share one cache, and each sees of it what stands there when its
- * token is decoded. */
+/* device_session.c: a sequence on a device. Tokens pass the layers in blocks; in a block every token is a sequence of
+ * its own for the attention kernels: they share one cache, and each sees of it what stands there when its token is
+ * decoded. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/progress.h"
-#include "sim/device_store.h"
-#include "sim/model/device_model.h"
-#include "sim/model/rope.h"
+#include "sim/model/device_session.h"
 #include "sim/model/vector.h"
-
-enum { BLOCK = 1024, FULL_PAGE = 64, STAGED_PAGES = 16, MOST_HEADS = 256 /* of KV that are packed */ };
-
-/* The cache of one layer: pages, and with a scheme the rows in full precision beside them. */
-typedef struct layer_cache {
-    uint8_t *tensors[2];
-    uint16_t *sink_k, *sink_v; /* [kv_heads][sinks][head_dim] */
-    uint16_t *tail_k, *tail_v; /* [kv_heads][tail][head_dim] */
-} layer_cache;
-
-struct kvs_device_session {
-    const kvs_model *model;
-    kvs_device_model *d;
-    kvs_model_pass pass;
-    int capacity, seen, layers_kept;
-    kvs_format format; /* of the pages */
-    int packed, sinks, tail, table_pages;
-    kvs_device_store k_store, v_store; /* packed */
-    layer_cache *layers;               /* [layers_kept] */
-    size_t cache_bytes;
-    int *pages_at[2]; /* [capacity + 1]: stored pages of K and of V once so many tokens are there; on the host */
-    /* On the device: */
-    void **memory;
-    int memory_count;
-    float *cosines, *sines;             /* [capacity][head_dim / 2] */
-    int32_t *lengths, *device_pages[2]; /* [capacity], by position of the query */
-    int32_t *table, *ids;               /* [BLOCK][table_pages], [capacity] */
-    float *x;                           /* [capacity][hidden] */
-    float *wide;                        /* [BLOCK][projections or 2 intermediate] */
-    float *attended;                    /* [BLOCK][query_heads * head_dim] */
-    void *left;                         /* [BLOCK][largest left factor] in the type of the weights */
-    uint16_t *q, *staged;               /* [BLOCK][query_heads][head_dim]; pages to be packed */
-    kvs_page_place *places;             /* of them */
-    uint32_t *overflows;
-    void *workspace;
-    size_t workspace_bytes;
-    int workspace_rows; /* that it has been used with: it is ready for as many */
-};
 
 static kvs_status launched(const kvs_device_session *s, int launch, const char *kernel, kvs_error *error) {
     return kvs_executor_launched(s->d->executor, launch, kernel, error);
 }
 
-/* --- set-up --------------------------------------------------------------------------------------------------------
- */
-
-enum { MEMORY = 16 };
-
-static kvs_status take(kvs_device_session *s, size_t bytes, const char *name, void *place, kvs_error *error) {
-    void *memory;
-    KVS_TRY(s->d->executor->allocate(bytes, name, &memory, error));
-    s->memory[s->memory_count++] = memory;
-    memcpy(place, &memory, sizeof memory);
-    return KVS_OK;
-}
-
-static kvs_status refuse(const kvs_scheme *scheme, const char *tensor, const char *what, kvs_error *error) {
-    return kvs_fail(error, KVS_USAGE, scheme->spec, tensor, "decode_attention does not read %s; use --backend cpu",
-                    what);
-}
-
-/* The pages that decode_attention reads hold what the scheme stores, or it is refused. */
-static kvs_status arrange_packed(kvs_device_session *s, kvs_error *error) {
-    const kvs_scheme *scheme = s->pass.scheme;
-    const kvs_window *k = &scheme->k.window, *v = &scheme->v.window;
-    KVS_TRY(kvs_device_store_of(scheme, "k", &scheme->k, &s->k_store, error));
-    KVS_TRY(kvs_device_store_of(scheme, "v", &scheme->v, &s->v_store, error));
-    if (s->k_store.full && s->v_store.full) return KVS_OK;
-    if (s->k_store.full || s->k_store.values) return refuse(scheme, "k", "keys without scales per channel", error);
-    if (s->v_store.full || !s->v_store.values) return refuse(scheme, "v", "values without scales per token", error);
-    kvs_page_shape shape = s->k_store.format.shape;
-    if (shape.page_tokens != k->page_tokens || v->page_tokens != k->page_tokens || v->sink_tokens != k->sink_tokens)
-        return refuse(scheme, "v", "values that leave full precision by other pages than keys", error);
-    if (v->recent_tokens + v->decode_lag < k->recent_tokens + k->decode_lag)
-        return refuse(scheme, "v", "values packed before their keys", error);
-    if (s->model->config.kv_heads > MOST_HEADS) return refuse(scheme, "k", "so many KV heads", error);
-    shape.kv_heads = s->model->config.kv_heads;
-    shape.value_bits = s->v_store.format.shape.value_bits;
-    shape.value_group = s->v_store.format.shape.value_group;
-    s->packed = 1;
-    s->sinks = k->sink_tokens;
-    s->tail = v->recent_tokens + v->decode_lag + shape.page_tokens + BLOCK;
-    if (s->pass.prompt_tokens > 0) s->tail += s->pass.prompt_tokens;
-    if (s->tail > s->capacity) s->tail = s->capacity;
-    kvs_error inner;
-    if (kvs_format_make(kvs_layout_find("fragment"), &shape, &s->format, &inner) == KVS_OK) return KVS_OK;
-    return kvs_fail(error, KVS_USAGE, scheme->spec, inner.object, "%s; use --backend cpu", inner.rule);
-}
-
-static kvs_status arrange(kvs_device_session *s, kvs_error *error) {
-    const kvs_model_config *c = &s->model->config;
-    if (s->pass.scheme != NULL) KVS_TRY(arrange_packed(s, error));
-    if (s->packed) return KVS_OK;
-    kvs_page_shape shape = {.head_dim = c->head_dim, .kv_heads = c->kv_heads, .page_tokens = FULL_PAGE};
-    shape.bits = shape.boost_bits = shape.value_bits = 2; /* of no meaning in full precision */
-    kvs_error inner;
-    if (kvs_format_make(kvs_layout_find("fp16-hnd"), &shape, &s->format, &inner) == KVS_OK) return KVS_OK;
-    return kvs_fail(error, KVS_USAGE, s->model->directory, inner.object, "%s; use --backend cpu", inner.rule);
-}
-
-static kvs_status take_layer(kvs_device_session *s, layer_cache *layer, kvs_error *error) {
-    const kvs_model_config *c = &s->model->config;
-    size_t row = (size_t)c->kv_heads * (size_t)c->head_dim * sizeof(uint16_t);
-    for (int i = 0; i < s->format.tensors; i++) {
-        size_t bytes = (size_t)s->table_pages * s->format.block_bytes[i];
-        KVS_TRY(take(s, bytes, "pages", &layer->tensors[i], error));
-        KVS_TRY(s->d->executor->fill(layer->tensors[i], 0, bytes, error));
-        s->cache_bytes += bytes;
-    }
-    if (!s->packed) return KVS_OK;
-    KVS_TRY(take(s, row * (size_t)s->sinks, "sinks of K", &layer->sink_k, error));
-    KVS_TRY(take(s, row * (size_t)s->sinks, "sinks of V", &layer->sink_v, error));
-    KVS_TRY(take(s, row * (size_t)s->tail, "K in full precision", &layer->tail_k, error));
-    KVS_TRY(take(s, row * (size_t)s->tail, "V in full precision", &layer->tail_v, error));
-    s->cache_bytes += 2 * row * (size_t)(s->sinks + s->tail);
-    return KVS_OK;
-}
-
-/* Stored pages by position, on the host and on the device; position p reads p + 1 tokens. */
-static kvs_status take_positions(kvs_device_session *s, kvs_error *error) {
-    const kvs_executor *e = s->d->executor;
-    size_t count = (size_t)s->capacity, bytes = count * sizeof(int32_t);
-    const kvs_store *stores[2] = {s->packed ? &s->pass.scheme->k : NULL, s->packed ? &s->pass.scheme->v : NULL};
-    int32_t *host = malloc(bytes);
-    kvs_status status = host != NULL ? KVS_OK : kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
-    for (size_t p = 0; p < count && status == KVS_OK; p++) host[p] = (int32_t)p + 1;
-    if (status == KVS_OK) status = take(s, bytes, "lengths", &s->lengths, error);
-    if (status == KVS_OK) status = e->upload(s->lengths, host, bytes, error);
-    for (int side = 0; side < 2 && status == KVS_OK; side++) {
-        s->pages_at[side] = calloc(count, sizeof(int));
-        if (s->pages_at[side] == NULL) status = kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
-        for (int p = 0; status == KVS_OK && s->packed && p < s->capacity; p++) {
-            int64_t end =
-                p < s->pass.prompt_tokens ? 0 : kvs_window_stored_end(&stores[side]->window, p, s->pass.prompt_tokens);
-            s->pages_at[side][p] = end > s->sinks ? (int)((end - s->sinks) / s->format.shape.page_tokens) : 0;
-        }
-        if (status == KVS_OK) status = take(s, bytes, "stored pages", &s->device_pages[side], error);
-        if (status == KVS_OK) status = e->upload(s->device_pages[side], s->pages_at[side], bytes, error);
-    }
-    free(host);
-    return status;
-}
-
-/* Row r of the table is for the r-th token of a block; block i of memory is page i. */
-static kvs_status take_table(kvs_device_session *s, kvs_error *error) {
-    size_t rows = s->capacity < BLOCK ? (size_t)s->capacity : BLOCK, count = rows * (size_t)s->table_pages;
-    int32_t *host = malloc(count * sizeof *host);
-    if (host == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
-    for (size_t i = 0; i < count; i++) host[i] = (int32_t)(i % (size_t)s->table_pages);
-    kvs_status status = take(s, count * sizeof *host, "page table", &s->table, error);
-    if (status == KVS_OK) status = s->d->executor->upload(s->table, host, count * sizeof *host, error);
-    free(host);
-    return status;
-}
-
-static kvs_status take_rope(kvs_device_session *s, kvs_error *error) {
-    const kvs_model_config *c = &s->model->config;
-    size_t count = (size_t)s->capacity * (size_t)c->head_dim / 2, bytes = count * sizeof(float);
-    float *host = malloc(2 * bytes);
-    if (host == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
-    kvs_rope_table(&c->rope, 0, s->capacity, host, host + count);
-    kvs_status status = take(s, bytes, "cosines", &s->cosines, error);
-    if (status == KVS_OK) status = take(s, bytes, "sines", &s->sines, error);
-    if (status == KVS_OK) status = s->d->executor->upload(s->cosines, host, bytes, error);
-    if (status == KVS_OK) status = s->d->executor->upload(s->sines, host + count, bytes, error);
-    free(host);
-    return status;
-}
-
-static kvs_status take_rows(kvs_device_session *s, kvs_error *error) {
-    const kvs_model_config *c = &s->model->config;
-    size_t rows = s->capacity < BLOCK ? (size_t)s->capacity : BLOCK, q = (size_t)c->query_heads * (size_t)c->head_dim;
-    size_t projected = q + 2 * (size_t)c->kv_heads * (size_t)c->head_dim, inner = (size_t)c->intermediate;
-    size_t wide = projected > 2 * inner ? projected : 2 * inner, left = (size_t)c->hidden;
-    size_t staged = (size_t)STAGED_PAGES * (size_t)c->kv_heads * (size_t)s->format.shape.page_tokens;
-    if (left < q) left = q;
-    if (left < inner) left = inner;
-    KVS_TRY(take(s, (size_t)s->capacity * sizeof *s->ids, "token ids", &s->ids, error));
-    KVS_TRY(take(s, (size_t)s->capacity * (size_t)c->hidden * sizeof *s->x, "rows", &s->x, error));
-    KVS_TRY(take(s, rows * wide * sizeof *s->wide, "projections", &s->wide, error));
-    KVS_TRY(take(s, rows * q * sizeof *s->attended, "attention's output", &s->attended, error));
-    KVS_TRY(take(s, rows * left * kvs_number_bytes(s->d->number), "left factors", &s->left, error));
-    KVS_TRY(take(s, rows * q * sizeof *s->q, "queries", &s->q, error));
-    KVS_TRY(take(s, sizeof *s->overflows, "overflows", &s->overflows, error));
-    if (!s->packed) return KVS_OK;
-    KVS_TRY(take(s, staged * (size_t)c->head_dim * sizeof *s->staged, "pages to pack", &s->staged, error));
-    return take(s, STAGED_PAGES * (size_t)c->kv_heads * sizeof *s->places, "places", &s->places, error);
-}
-
-static kvs_status set_up(kvs_device_session *s, kvs_error *error) {
-    int page;
-    KVS_TRY(arrange(s, error));
-    page = s->format.shape.page_tokens;
-    s->table_pages = (s->capacity + page - 1) / page;
-    s->layers = calloc((size_t)s->layers_kept, sizeof *s->layers);
-    s->memory = calloc((size_t)(6 * s->layers_kept + MEMORY), sizeof *s->memory);
-    if (s->layers == NULL || s->memory == NULL)
-        return kvs_fail(error, KVS_INPUT, s->model->directory, NULL, "out of memory");
-    for (int i = 0; i < s->layers_kept; i++) KVS_TRY(take_layer(s, &s->layers[i], error));
-    KVS_TRY(take_positions(s, error));
-    KVS_TRY(take_table(s, error));
-    KVS_TRY(take_rope(s, error));
-    KVS_TRY(take_rows(s, error));
-    if (s->cache_bytes > s->d->largest_cache) s->d->largest_cache = s->cache_bytes;
-    return s->d->executor->synchronize(error);
-}
-
 kvs_status kvs_device_session_open(const kvs_model *model, const kvs_model_pass *pass, int capacity, int layers_kept,
                                    kvs_device_session **session, kvs_error *error) {
     *session = NULL;
-    if (pass->observe != NULL)
-        return kvs_fail(error, KVS_USAGE, model->directory, NULL,
-                        "a device does not show its projections; use the CPU");
     kvs_device_session *s = calloc(1, sizeof *s);
     if (s == NULL) return kvs_fail(error, KVS_INPUT, model->directory, NULL, "out of memory");
     *s = (kvs_device_session){
         .model = model, .d = model->device, .pass = *pass, .capacity = capacity, .layers_kept = layers_kept};
-    kvs_status status = set_up(s, error);
+    kvs_status status = kvs_device_session_set_up(s, error);
+    if (status == KVS_OK && pass->observe != NULL) status = kvs_device_shown_open(s, error);
     if (status == KVS_OK)
         *session = s;
     else
@@ -238,6 +32,7 @@ void kvs_device_session_close(kvs_device_session *s) {
     if (s == NULL) return;
     for (int i = 0; i < s->memory_count; i++) s->d->executor->release(s->memory[i]);
     s->d->executor->release(s->workspace);
+    kvs_device_shown_close(s->shown);
     for (int i = 0; i < 2; i++) free(s->pages_at[i]);
     free(s->memory);
     free(s->layers);
@@ -247,7 +42,7 @@ void kvs_device_session_close(kvs_device_session *s) {
 /* --- one layer: the cache ------------------------------------------------------------------------------------------
  */
 
-static kvs_cache_rows rows_of(const kvs_device_session *s, const layer_cache *layer, int values) {
+kvs_cache_rows kvs_device_rows(const kvs_device_session *s, const kvs_device_cache *layer, int values) {
     int dim = s->format.shape.head_dim, page = s->format.shape.page_tokens;
     if (s->packed)
         return (kvs_cache_rows){.rows = values ? layer->tail_v : layer->tail_k,
@@ -269,12 +64,12 @@ static kvs_cache_rows rows_of(const kvs_device_session *s, const layer_cache *la
 static kvs_status pack(const kvs_device_session *s, int layer, int values, int from, int to, kvs_error *error) {
     const kvs_device_model *d = s->d;
     const kvs_device_store *store = values ? &s->v_store : &s->k_store;
-    layer_cache *cache = &s->layers[layer % s->layers_kept];
+    kvs_device_cache *cache = &s->layers[layer % s->layers_kept];
     int heads = s->model->config.kv_heads, page = s->format.shape.page_tokens;
-    kvs_page_place places[STAGED_PAGES * MOST_HEADS];
-    for (int first = from; first < to; first += STAGED_PAGES) {
-        int pages = to - first < STAGED_PAGES ? to - first : STAGED_PAGES;
-        kvs_gather_args gather = {rows_of(s, cache, values),
+    kvs_page_place places[KVS_DEVICE_STAGED_PAGES * KVS_DEVICE_PACKED_HEADS];
+    for (int first = from; first < to; first += KVS_DEVICE_STAGED_PAGES) {
+        int pages = to - first < KVS_DEVICE_STAGED_PAGES ? to - first : KVS_DEVICE_STAGED_PAGES;
+        kvs_gather_args gather = {kvs_device_rows(s, cache, values),
                                   s->sinks + first * page,
                                   pages,
                                   page,
@@ -305,7 +100,7 @@ static kvs_status pack(const kvs_device_session *s, int layer, int values, int f
 static kvs_status fill_cache(const kvs_device_session *s, int layer, int first, int rows, kvs_error *error) {
     const kvs_model_config *c = &s->model->config;
     const kvs_device_layer *weights = &s->d->layers[layer];
-    const layer_cache *cache = &s->layers[layer % s->layers_kept];
+    const kvs_device_cache *cache = &s->layers[layer % s->layers_kept];
     kvs_heads_args args = {.number = s->d->number,
                            .rows = rows,
                            .first = first,
@@ -320,8 +115,8 @@ static kvs_status fill_cache(const kvs_device_session *s, int layer, int first, 
                            .cosines = s->cosines,
                            .sines = s->sines,
                            .q = s->q,
-                           .k = rows_of(s, cache, 0),
-                           .v = rows_of(s, cache, 1),
+                           .k = kvs_device_rows(s, cache, 0),
+                           .v = kvs_device_rows(s, cache, 1),
                            .overflows = s->overflows};
     KVS_TRY(launched(s, s->d->executor->kernels->model.heads(&args, s->d->stream), "heads", error));
     for (int side = 0; side < 2 && s->packed; side++) {
@@ -334,7 +129,7 @@ static kvs_status fill_cache(const kvs_device_session *s, int layer, int first, 
 static kvs_status attend(kvs_device_session *s, int layer, int first, int rows, kvs_error *error) {
     const kvs_model_config *c = &s->model->config;
     const kvs_executor *e = s->d->executor;
-    const layer_cache *cache = &s->layers[layer % s->layers_kept];
+    const kvs_device_cache *cache = &s->layers[layer % s->layers_kept];
     kvs_attention_args args = {.format = s->format,
                                .sequences = rows,
                                .query_heads = c->query_heads,
@@ -430,8 +225,12 @@ static kvs_status check_ids(const kvs_device_session *s, const int32_t *ids, int
 static kvs_status run_layers(kvs_device_session *s, int tokens, kvs_error *error) {
     for (int layer = 0; layer < s->model->config.layers; layer++) {
         if (kvs_interrupted()) return kvs_fail(error, KVS_INTERRUPTED, NULL, NULL, "interrupted");
-        for (int done = 0; done < tokens; done += BLOCK)
-            KVS_TRY(run_block(s, layer, s->seen + done, tokens - done < BLOCK ? tokens - done : BLOCK, error));
+        for (int done = 0; done < tokens; done += KVS_DEVICE_BLOCK) {
+            int rows = tokens - done < KVS_DEVICE_BLOCK ? tokens - done : KVS_DEVICE_BLOCK;
+            KVS_TRY(run_block(s, layer, s->seen + done, rows, error));
+            if (s->shown != NULL) KVS_TRY(kvs_device_show_block(s, done, rows, tokens, error));
+        }
+        if (s->shown != NULL) KVS_TRY(kvs_device_show_layer(s, layer, tokens, error));
     }
     return KVS_OK;
 }

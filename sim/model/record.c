@@ -7,6 +7,7 @@
 
 #include "core/progress.h"
 #include "core/version.h"
+#include "sim/model/device_model.h"
 #include "sim/model/forward.h"
 #include "sim/model/generate.h"
 
@@ -49,12 +50,15 @@ static void describe(const recorder *r, kvs_trace_header *header) {
         .rotary_dim = c->rope.rotary_dim,
         .source_dtype = "float32",
     };
+    if (r->model->device != NULL) snprintf(header->source_dtype, sizeof header->source_dtype, "float16");
     snprintf(header->model_name, sizeof header->model_name, "%s", c->name);
     snprintf(header->model_family, sizeof header->model_family, "%s", c->family);
     snprintf(header->rope_scaling, sizeof header->rope_scaling, "%s", c->rope.scaling);
     snprintf(header->license, sizeof header->license, "%s", o->license);
     write_time(header->created_utc, sizeof header->created_utc);
-    int used = snprintf(header->recorder, sizeof header->recorder, "kvscope %s", KVS_VERSION);
+    const kvs_device_model *device = r->model->device;
+    int used = snprintf(header->recorder, sizeof header->recorder, "kvscope %s%s%s", KVS_VERSION,
+                        device != NULL ? " on " : "", device != NULL ? device->facts.name : "");
     for (int i = 0; i < o->layers_count && used < (int)sizeof header->recorder; i++)
         used += snprintf(header->recorder + used, sizeof header->recorder - (size_t)used, "%s%d", i ? "," : ", layers ",
                          o->layers[i]);

@@ -34,9 +34,10 @@ typedef struct kvs_record_options {
     int quiet;
 } kvs_record_options;
 
-/* Runs each window in binary32 and writes K, V and the chosen queries as they are computed, one layer of one sequence
+/* Runs each window and writes K, V and the chosen queries as they are computed, one layer of one sequence
  * in memory at a time. Generated tokens come after the sequence's num_prompt_tokens; the rows recorded for them are
- * those of one pass over the whole sequence. *sequences is how many were written. */
+ * those of one pass over the whole sequence. *sequences is how many were written. A model on a device gives what its
+ * attention takes in, binary16; KVS_USAGE for before_rope there. */
 KVS_MUST_CHECK kvs_status kvs_record(const kvs_model *model, const char *path, const kvs_record_options *options,
                                      int *sequences, kvs_error *error);
 

@@ -12,6 +12,8 @@ import h5py, numpy, model_numpy
 for family in ("qwen3", "llama"):
     os.mkdir(f"{sys.argv[1]}/{family}")
     model_numpy.write_model(f"{sys.argv[1]}/{family}", family, 7, True, ["F32"], 1, None)
+os.mkdir(f"{sys.argv[1]}/wide")
+model_numpy.write_model(f"{sys.argv[1]}/wide", "qwen3", 7, True, ["F32"], 1, None, 64)
 with h5py.File(f"{sys.argv[1]}/tokens.h5", "w") as f:
     f["token_ids"] = numpy.random.default_rng(1).integers(0, 97, 600).astype("int32")
 PYTHON
@@ -33,6 +35,11 @@ SOURCE_DATE_EPOCH=0 $record --quiet && cp "$T/a.h5" "$T/c.h5" && SOURCE_DATE_EPO
 cmp "$T/a.h5" "$T/c.h5" 2>"$T/.err"
 report $? 'one thread writes the same bytes'
 
+device="$KVSCOPE record --model $T/wide --tokens $T/tokens.h5 -o $T/e.h5 --window 70 --sequences 1 --backend"
+passes 'record on a device' $device simt --generate 3 --queries last:9
+passes 'it holds what NumPy computes' peer pass "$T/e.h5" "$T/wide"
+fails 2 'after the rotary embedding only' 'a device before RoPE' $device simt --before-rope
+fails 2 'nothing: unknown device' 'a device that is none' $device nothing
 fails 2 'either --text or --tokens' 'two inputs' $record --text "$T/tokens.h5"
 fails 2 'layers below 2' 'a layer too many' $record --layers 0-2
 fails 2 'last:N' 'queries that are none' $record --queries some

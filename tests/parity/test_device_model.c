@@ -189,6 +189,79 @@ static void test_refusals(void **state) {
     kvs_model_close(device);
 }
 
+/* --- the observer --------------------------------------------------------------------------------------------------
+ */
+
+enum { Q_HEADS = 6, KV_HEADS = 2, DIM = 64, LAYERS = 2 };
+
+/* What was shown, by layer; queries of the first call and of single tokens lie as they came. */
+typedef struct shown {
+    int tokens;
+    float q[LAYERS][Q_HEADS][TOKENS][DIM], k[LAYERS][KV_HEADS][TOKENS][DIM], v[LAYERS][KV_HEADS][TOKENS][DIM];
+} shown;
+
+static kvs_status keep(void *user, int layer, const kvs_projections *now, kvs_error *error) {
+    (void)error;
+    shown *s = user;
+    for (int h = 0; h < Q_HEADS; h++)
+        memcpy(s->q[layer][h][now->first], now->q + h * now->tokens * DIM, sizeof(float[DIM]) * (size_t)now->tokens);
+    size_t tokens = (size_t)(now->first + now->tokens);
+    for (int h = 0; h < KV_HEADS; h++) {
+        memcpy(s->k[layer][h], now->k + h * now->stride * DIM, sizeof(float[DIM]) * tokens);
+        memcpy(s->v[layer][h], now->v + h * now->stride * DIM, sizeof(float[DIM]) * tokens);
+    }
+    s->tokens += layer == 0 ? now->tokens : 0;
+    return KVS_OK;
+}
+
+static void observe(const kvs_model *model, int first, shown *s) {
+    float *rows = malloc(sizeof *rows * TOKENS * HIDDEN);
+    kvs_session *session;
+    kvs_error error;
+    kvs_model_pass pass = {.observe = keep, .user = s};
+    assert_non_null(rows);
+    memset(s, 0, sizeof *s);
+    assert_int_equal(kvs_session_open(model, &pass, TOKENS, &session, &error), KVS_OK);
+    for (int done = 0, count = first; done < TOKENS; done += count, count = 1)
+        assert_int_equal(kvs_session_run(session, ids + done, count, rows, &error), KVS_OK);
+    kvs_session_close(session);
+    free(rows);
+    assert_int_equal(s->tokens, TOKENS);
+}
+
+static void assert_near(const float *a, const float *b, size_t count) {
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < count; i++) {
+        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        size += (double)b[i] * (double)b[i];
+    }
+    assert_true(size > 0 && sqrt(difference / size) < 2e-3);
+}
+
+static void test_observer(void **state) {
+    (void)state;
+    static shown right, found;
+    assert_int_equal(write_config("float32"), 0);
+    kvs_model *cpu = open_model(NULL);
+    observe(cpu, TOKENS - 3, &right);
+    for (int e = 0; kvs_executors[e] != NULL; e++) {
+        if (!device_is_there(kvs_executors[e])) continue;
+        kvs_model *device = open_model(kvs_executors[e]);
+        observe(device, TOKENS - 3, &found);
+        for (int layer = 0; layer < LAYERS; layer++) {
+            assert_near(found.q[layer][0][0], right.q[layer][0][0], Q_HEADS * TOKENS * DIM);
+            assert_near(found.k[layer][0][0], right.k[layer][0][0], KV_HEADS * TOKENS * DIM);
+            assert_near(found.v[layer][0][0], right.v[layer][0][0], KV_HEADS * TOKENS * DIM);
+        }
+        kvs_session *session;
+        kvs_error error;
+        kvs_model_pass early = {.observe = keep, .user = &found, .before_rope = 1};
+        assert_int_equal(kvs_session_open(device, &early, TOKENS, &session, &error), KVS_USAGE);
+        kvs_model_close(device);
+    }
+    kvs_model_close(cpu);
+}
+
 /* A row goes wrong by name where an id is outside the vocabulary. */
 static void test_bad_ids(void **state) {
     (void)state;
@@ -205,10 +278,8 @@ static void test_bad_ids(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_precision),
-        cmocka_unit_test(test_schemes),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_bad_ids),
+        cmocka_unit_test(test_full_precision), cmocka_unit_test(test_schemes), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_observer),       cmocka_unit_test(test_bad_ids),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, begin, end);

@@ -194,9 +194,9 @@ def compare(name, library, directory, ids):
 # --- random models ----------------------------------------------------------------------------------------------------
 
 
-def write_model(directory, family, seed, tied, dtypes, files, scaling):
+def write_model(directory, family, seed, tied, dtypes, files, scaling, dim=32):
     rng = np.random.default_rng(seed)
-    heads, groups, dim, hidden, inner, layers, vocabulary = 6, 2, 32, 48, 80, 2, 97
+    heads, groups, hidden, inner, layers, vocabulary = 6, 2, 48, 80, 2, 97
     config = {
         "architectures": [{"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}[family]], "model_type": family,
         "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
