@@ -48,6 +48,8 @@ class TraceWriter:
         self.count = 0
 
     def __enter__(self):
+        if os.path.exists(self.path) and not os.path.isfile(self.path):  # a rename would replace a device
+            raise Refused(3, f"{self.path}: cannot be written: not a regular file")
         try:
             self.file = h5py.File(self.temporary, "w")
         except OSError as error:
@@ -61,11 +63,13 @@ class TraceWriter:
         return self
 
     def __exit__(self, kind, value, trace):
-        self.file.close()
-        if kind is None:
-            os.replace(self.temporary, self.path)
-        else:
-            os.unlink(self.temporary)
+        try:
+            if kind is None:
+                self.file.close()
+                os.replace(self.temporary, self.path)
+        finally:
+            if os.path.exists(self.temporary):
+                os.unlink(self.temporary)
 
     def begin(self, token_ids, prompt_tokens, query_pos, task, source_token_ids=None):
         """Starts the next sequence; with source_token_ids it also attends to those."""
@@ -105,7 +109,9 @@ class TraceWriter:
         if not finite.all():
             raise Refused(3, f"{self.path}: {self.group.name}/{name}: layer {layer}: not finite, or too large for "
                              f"{self.element}; try --element binary32")
-        self.group[name][layer] = stored
+        dataset = self.group[name]
+        dataset[layer] = stored
+        dataset.flush()  # a full disk shows here, not when HDF5 lets go of the dataset
 
 
 def query_positions(which, tokens):
@@ -143,6 +149,8 @@ def load_libraries():
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
     except ImportError as error:
         raise Refused(4, f"recording needs torch and transformers 4.48 or newer: {error}") from None
+    if not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()
     return torch, transformers, ALL_ATTENTION_FUNCTIONS
 
 
@@ -185,7 +193,7 @@ class Recorder:
         whole = []
         for before, after in zip(self.turned, (query, key)):
             if before.shape[:3] != after.shape[:3]:
-                raise Refused(3, f"--before-rope: {tuple(before.shape)} before, {tuple(after.shape)} after the embedding")
+                raise Refused(3, f"--before-rope: {tuple(before.shape)} before, {tuple(after.shape)} after it")
             rest = after[..., before.shape[-1] :]
             whole.append(self.torch.cat([before, rest], -1) if rest.shape[-1] else before)
         self.turned = None
@@ -216,11 +224,6 @@ class Recorder:
         for name, tensor in (("k", key), ("v", value), ("q", query[:, :, positions])):
             if layer in self.layers and (name != "q" or len(positions)):
                 self.writer.write(cross + name, self.layers[layer], tensor[0].float().cpu().numpy())
-
-
-def check_supported(config):
-    if "sliding_attention" in (getattr(config, "layer_types", None) or []):
-        raise Refused(3, f"{config.model_type}: layers with a sliding window are not supported")
 
 
 def header_of(config, name, options, layers, heads, kv_heads, dim, scaling):
@@ -260,15 +263,38 @@ def read_ids(model, text, tokens, transformers):
     return np.array(transformers.AutoTokenizer.from_pretrained(model)(content, add_special_tokens=False)["input_ids"])
 
 
-def windows_of(ids, sequences, window, what):
+def windows_of(ids, sequences, window, what, vocabulary):
     """[sequences][window] of token ids; sequences 0: as many as there are ids for."""
     sequences = sequences or len(ids) // window
     if sequences < 1 or len(ids) < sequences * window:
         raise Refused(3, f"{len(ids)} {what} do not fill {max(sequences, 1)} sequences of {window}")
-    return ids[: sequences * window].reshape(sequences, window).astype(np.int64)
+    ids = ids[: sequences * window].reshape(sequences, window).astype(np.int64)
+    wrong = ids[(ids < 0) | (ids >= vocabulary)]
+    if len(wrong):
+        raise Refused(3, f"token id {wrong[0]} is outside the vocabulary of {vocabulary}")
+    return ids
 
 
-def open_model(options, recorder, libraries):
+def read_config(options, transformers):
+    """The model's configuration, once the options suit it: nothing large has been read then."""
+    try:
+        config = transformers.AutoConfig.from_pretrained(options.model)
+    except (OSError, ValueError) as error:
+        raise Refused(3, f"{options.model}: {str(error).splitlines()[0]}") from None
+    source = options.source_text or options.source_tokens
+    if bool(source) != bool(config.is_encoder_decoder):
+        raise Refused(2, f"{config.model_type}: " + ("an encoder-decoder model needs --source-text or --source-tokens"
+                                                     if not source else "has no encoder to read a source"))
+    if "sliding_attention" in (getattr(config, "layer_types", None) or []):
+        raise Refused(3, f"{config.model_type}: layers with a sliding window are not supported")
+    admitted = getattr(config, "max_position_embeddings", None)
+    if admitted and max(options.window + options.generate, options.source_window) > admitted:
+        raise Refused(3, f"{options.model}: max_position_embeddings: {options.window} tokens and {options.generate} to "
+                         f"generate; the model admits {admitted}")
+    return config
+
+
+def open_model(options, config, recorder, libraries):
     """The model, with the recorder's function as its attention."""
     torch, transformers, functions = libraries
     functions["kvscope"] = recorder.attend
@@ -279,14 +305,13 @@ def open_model(options, recorder, libraries):
     except ImportError:
         pass
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    how = {"dtype" if version >= (4, 56) else "torch_dtype": getattr(torch, options.dtype)}
     try:
-        config = transformers.AutoConfig.from_pretrained(options.model)
-        kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-        model = kind.from_pretrained(options.model, torch_dtype=getattr(torch, options.dtype),
-                                     attn_implementation="kvscope").to(device).eval()
-    except (OSError, ValueError) as error:
-        raise Refused(3, f"{options.model}: {str(error).splitlines()[0]}") from None
-    check_supported(model.config)
+        model = kind.from_pretrained(options.model, attn_implementation="kvscope", **how).to(device).eval()
+    except Exception as error:  # transformers, safetensors and torch each have their own kinds
+        raise Refused(3, f"{options.model}: {(str(error) or repr(error)).splitlines()[0]}") from None
     if model.config.is_encoder_decoder:
         recorder.skipped = frozenset(id(module) for module in model.get_encoder().modules())
     if options.before_rope:
@@ -306,7 +331,7 @@ def run_sequence(model, recorder, options, torch, window, source):
     if options.generate:
         mask = torch.ones_like(inputs.get("input_ids", text))
         text = model.generate(**inputs, **{name: text}, attention_mask=mask, do_sample=False,
-                              max_new_tokens=options.generate)
+                              max_new_tokens=options.generate, pad_token_id=int(window[0]))  # one sequence needs none
     task = "greedy generation behind a prompt" if options.generate else "language modelling, teacher forced"
     recorder.begin(text[0].cpu().numpy(), options.window, query_positions(options.queries, text.shape[1]), task, source)
     model(**inputs, **{name: text}, use_cache=False)
@@ -318,15 +343,12 @@ def run_sequence(model, recorder, options, torch, window, source):
 def read_windows(options, transformers, config):
     """The windows, and those of the source or None."""
     ids = read_ids(options.model, options.text, options.tokens, transformers)
-    windows = windows_of(ids[options.first :], options.sequences, options.window, "tokens")
-    given = options.source_text or options.source_tokens
-    if bool(given) != bool(config.is_encoder_decoder):
-        raise Refused(2, f"{config.model_type}: " + ("an encoder-decoder model needs --source-text or --source-tokens"
-                                                     if not given else "has no encoder to read a source"))
-    if not given:
+    windows = windows_of(ids[options.first :], options.sequences, options.window, "tokens", config.vocab_size)
+    if not config.is_encoder_decoder:
         return windows, [None] * len(windows)
     ids = read_ids(options.model, options.source_text, options.source_tokens, transformers)
-    return windows, list(windows_of(ids, len(windows), options.source_window or options.window, "source tokens"))
+    window = options.source_window or options.window
+    return windows, list(windows_of(ids, len(windows), window, "source tokens", config.vocab_size))
 
 
 def record(options):
@@ -342,10 +364,11 @@ def record(options):
     query_positions(options.queries, options.window)  # refused before any work
     recorder = Recorder(writer_of, libraries[2])
     recorder.torch = torch
-    model = open_model(options, recorder, libraries)
-    count = model.config.decoder_layers if model.config.is_encoder_decoder else model.config.num_hidden_layers
+    config = read_config(options, transformers)
+    count = config.decoder_layers if config.is_encoder_decoder else config.num_hidden_layers
     recorder.layers = {layer: i for i, layer in enumerate(chosen_layers(options.layers, count))}
-    windows, sources = read_windows(options, transformers, model.config)
+    windows, sources = read_windows(options, transformers, config)
+    model = open_model(options, config, recorder, libraries)
     failure = (None, None, None)
     try:
         with torch.inference_mode():
@@ -362,34 +385,63 @@ def record(options):
     print(f"{options.output}: {len(windows)} sequences of {options.window} tokens")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def at_least(low):
+    def whole(text):
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"'{text}' is no whole number from {low} up")
+        return int(text)
+
+    return whole
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Refused(2, message)
+
+
+def refuse(status, line):
+    """Says it and ends at once: HDF5, which still holds what could not be written, would fail again or crash."""
+    print(f"record_hf.py: {line}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def read_options():
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="a directory or a name that transformers knows")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", help="UTF-8 text, encoded with the model's tokenizer")
     source.add_argument("--tokens", help="HDF5 file with token_ids")
     parser.add_argument("-o", "--output", required=True, help="the trace to write")
-    parser.add_argument("--window", type=int, default=2048, help="tokens of a sequence (default 2048)")
-    parser.add_argument("--first", type=int, default=0, help="the first token taken")
-    parser.add_argument("--sequences", type=int, default=0, help="sequences; 0: as many as there are tokens for")
+    parser.add_argument("--window", type=at_least(1), default=2048, help="tokens of a sequence (default 2048)")
+    parser.add_argument("--first", type=at_least(0), default=0, help="the first token taken")
+    parser.add_argument("--sequences", type=at_least(0), default=0, help="sequences; 0: all that there are tokens for")
     parser.add_argument("--source-text", help="what an encoder reads: UTF-8 text")
     parser.add_argument("--source-tokens", help="or an HDF5 file with token_ids")
-    parser.add_argument("--source-window", type=int, default=0, help="source tokens of a sequence (default: --window)")
+    parser.add_argument("--source-window", type=at_least(0), default=0, help="source tokens of each (default: --window)")
     parser.add_argument("--layers", metavar="LIST", help="only these layers, as 0,2-4")
     parser.add_argument("--before-rope", action="store_true", help="keys and queries before the rotary embedding")
     parser.add_argument("--queries", default="128", help="N evenly spread (default 128), last:N, all, or 0")
-    parser.add_argument("--generate", type=int, default=0, help="greedy tokens behind each sequence")
+    parser.add_argument("--generate", type=at_least(0), default=0, help="greedy tokens behind each sequence")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--element", default="binary16", choices=sorted(ELEMENTS))
     parser.add_argument("--deflate", type=int, default=4, choices=range(10), metavar="0-9")
     parser.add_argument("--license", default="unknown", help="terms of the recorded activations")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    options = None
     try:
+        options = read_options()
         record(options)
     except Refused as refused:
-        print(f"record_hf.py: {refused}", file=sys.stderr)
-        sys.exit(refused.status)
+        refuse(refused.status, refused)
+    except (MemoryError, OSError, RuntimeError) as error:  # of h5py and torch: no space, no memory
+        refuse(3, f"{options.output}: {(str(error) or repr(error)).splitlines()[0]}")
+    except KeyboardInterrupt:
+        refuse(130, "interrupted; nothing was written")
 
 
 if __name__ == "__main__":

@@ -71,6 +71,12 @@ for model in qwen3-7m llama-7m; do
         "$hf" traces/record_hf.py --model "$SHARED/models/$model" $options -o "$T/theirs.h5" >"$T/.out" 2>"$T/.err"
     passes "$model: with the options of kvscope record, what that records" \
         "$PYTHON" tests/peers/trace_numpy.py same "$T/theirs.h5" "$T/ours.h5"
+    options="--tokens $SHARED/corpus/validation_tokens.h5 --first 25372 --window 500 --sequences 2 --generate 30"
+    "$KVSCOPE" record --model "$SHARED/models/$model" $options --quiet -o "$T/ours.h5" 2>"$T/.err" &&
+        "$hf" traces/record_hf.py --model "$SHARED/models/$model" $options -o "$T/theirs.h5" >"$T/.out" 2>"$T/.err"
+    passes "$model: and the same generated tokens" \
+        "$PYTHON" tests/peers/trace_numpy.py same "$T/theirs.h5" "$T/ours.h5"
+    passes "$model: the two replay alike" "$PYTHON" tests/peers/replays_alike.py "$KVSCOPE" "$T/theirs.h5" "$T/ours.h5"
 done
 name='an encoder-decoder model: its decoder and its cross attention'
 if [ -z "$hf" ]; then
@@ -87,6 +93,25 @@ else
         fails 2 'needs --source-text' 'an encoder without a source' "$hf" traces/record_hf.py --model "$T/seq2seq" \
             --tokens "$T/target.h5" -o "$T/x.h5"
     fi
+fi
+if [ -n "$hf" ] && [ -d "$SHARED/models" ]; then
+    record="$hf traces/record_hf.py --model $SHARED/models/qwen3-7m -o $T/x.h5 --tokens"
+    "$PYTHON" -c 'import h5py, numpy, sys
+h5py.File(sys.argv[1], "w")["token_ids"] = numpy.full(300, 4096)' "$T/high.h5"
+    cp -r "$SHARED/models/qwen3-7m" "$T/cut" && truncate -s 1000000 "$T/cut/model.safetensors"
+    fails 3 'token id 4096 is outside the vocabulary of 4096' 'a token out of range' $record "$T/high.h5" --window 100
+    fails 3 'the model admits 4096' 'more than the model admits' $record "$T/high.h5" --window 4000 --generate 97
+    fails 2 "'0' is no whole number from 1 up" 'a window that is none' $record "$T/high.h5" --window 0
+    fails 3 'cannot be written' 'an output that cannot be written' $record "$SHARED/corpus/validation_tokens.h5" \
+        --window 100 --sequences 1 -o "$T/no/x.h5"
+    fails 3 'not a regular file' 'an output that is none' $record "$SHARED/corpus/validation_tokens.h5" \
+        --window 100 --sequences 1 -o "$T/cut"
+    fails 3 "$T/cut:" 'weights that are cut off' $record "$SHARED/corpus/validation_tokens.h5" --window 100 \
+        --sequences 1 --model "$T/cut"
+    fails 3 "$T/x.h5:" 'a full disk' sh -c "ulimit -f 2000; exec $record $SHARED/corpus/validation_tokens.h5 --window 900"
+    grep -q Traceback "$T/.err"
+    [ $? = 1 ] && [ -z "$(find "$T" -name 'x.h5*')" ]
+    report $? 'in one line, and nothing is left'
 fi
 if [ -z "$hf" ]; then
     fails 4 'needs torch and transformers' 'without torch it says so' \
