@@ -112,8 +112,6 @@ static int read_rope(const kvs_trace_header *header, const char *path, kvs_rope 
     kvs_error unused;
     if (!header->rope_applied || !(header->rope_theta > 0) || header->rotary_dim < 2) return 0;
     const char *scaling = header->rope_scaling;
-    /* yarn falls back to the trained length, which a trace does not have. */
-    if (strstr(scaling, "yarn") != NULL && strstr(scaling, "original_max_position_embeddings") == NULL) return 0;
     cJSON *object = scaling[0] != '\0' ? cJSON_Parse(scaling) : NULL;
     int known = (object != NULL || scaling[0] == '\0') &&
                 kvs_rope_read(path, cJSON_IsNull(object) ? NULL : object, header->rope_theta, header->rotary_dim, 0,

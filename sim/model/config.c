@@ -65,6 +65,11 @@ static kvs_status refuse_unsupported(const char *file, const cJSON *root, kvs_er
         KVS_TRY(kvs_json_bool(file, root, switches[i], 0, &on, error));
         if (on) return kvs_fail(error, KVS_INPUT, file, switches[i], "true is not supported");
     }
+    const cJSON *kinds = kvs_json_find(root, "layer_types");
+    for (const cJSON *kind = cJSON_IsArray(kinds) ? kinds->child : NULL; kind != NULL; kind = kind->next)
+        if (!cJSON_IsString(kind) || strcmp(kind->valuestring, "full_attention") != 0)
+            return kvs_fail(error, KVS_INPUT, file, "layer_types", "'%s' is not supported; supported: full_attention",
+                            cJSON_IsString(kind) ? kind->valuestring : "not a text");
     double part;
     KVS_TRY(kvs_json_real(file, root, "partial_rotary_factor", 0, 1, 1, &part, error));
     if (part < 1)

@@ -31,6 +31,16 @@ static kvs_status scale_linear(const scaling_source *source, kvs_rope *rope, kvs
     return KVS_OK;
 }
 
+/* Beyond the trained length theta grows with the sequence; within it, which is all a model admits, nothing changes. */
+static kvs_status scale_dynamic(const scaling_source *source, kvs_rope *rope, kvs_error *error) {
+    double factor;
+    (void)rope;
+    if (source->trained < 1)
+        return kvs_fail(error, KVS_INPUT, source->file, "rope_scaling",
+                        "the scaling 'dynamic' is not supported where the trained length is not known");
+    return need_factor(source, &factor, error);
+}
+
 static kvs_status scale_llama3(const scaling_source *source, kvs_rope *rope, kvs_error *error) {
     double factor, low, high;
     int original;
@@ -52,28 +62,38 @@ static kvs_status scale_llama3(const scaling_source *source, kvs_rope *rope, kvs
     return KVS_OK;
 }
 
+/* What cosine and sine are multiplied by: 0.1 ln(factor) + 1, or the ratio that mscale and mscale_all_dim give. */
+static kvs_status yarn_attention(const scaling_source *source, double factor, double *attention, kvs_error *error) {
+    double log_factor = factor > 1 ? 0.1 * log(factor) : 0, above, below;
+    KVS_TRY(kvs_json_real(source->file, source->object, "mscale", 0, 1e6, 0, &above, error));
+    KVS_TRY(kvs_json_real(source->file, source->object, "mscale_all_dim", 0, 1e6, 0, &below, error));
+    double fallback = above > 0 && below > 0 ? (above * log_factor + 1) / (below * log_factor + 1) : log_factor + 1;
+    return kvs_json_real(source->file, source->object, "attention_factor", 1e-6, 1e6, fallback, attention, error);
+}
+
 /* The index of the pair that turns `turns` times within the trained length (yarn, section 3.2). */
 static double yarn_pair(double turns, double theta, int rotary_dim, int original) {
     return rotary_dim * log(original / (turns * 2.0 * M_PI)) / (2.0 * log(theta));
 }
 
 static kvs_status scale_yarn(const scaling_source *source, kvs_rope *rope, kvs_error *error) {
-    double factor, fast, slow, attention, fallback;
-    int original;
+    double factor, fast, slow;
+    int original, truncate;
     KVS_TRY(need_factor(source, &factor, error));
     KVS_TRY(kvs_json_real(source->file, source->object, "beta_fast", 1e-6, 1e6, 32.0, &fast, error));
     KVS_TRY(kvs_json_real(source->file, source->object, "beta_slow", 1e-6, 1e6, 1.0, &slow, error));
     KVS_TRY(kvs_json_int(source->file, source->object, "original_max_position_embeddings", 1, 1 << 30, source->trained,
                          &original, error));
-    fallback = factor > 1 ? 0.1 * log(factor) + 1.0 : 1.0;
-    KVS_TRY(kvs_json_real(source->file, source->object, "attention_factor", 1e-6, 1e6, fallback, &attention, error));
-    static const char *const unsupported[] = {"mscale", "mscale_all_dim", "truncate"};
-    for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
-        if (kvs_json_find(source->object, unsupported[i]) != NULL)
-            return kvs_fail(error, KVS_INPUT, source->file, unsupported[i], "this setting of yarn is not supported");
+    if (original < 1)
+        return kvs_fail(error, KVS_INPUT, source->file, "rope_scaling.original_max_position_embeddings", "is missing");
+    KVS_TRY(kvs_json_bool(source->file, source->object, "truncate", 1, &truncate, error));
+    KVS_TRY(yarn_attention(source, factor, &rope->factor, error));
     int dim = rope->rotary_dim;
-    double low = floor(yarn_pair(fast, rope->theta, dim, original));
-    double high = ceil(yarn_pair(slow, rope->theta, dim, original));
+    double low = yarn_pair(fast, rope->theta, dim, original), high = yarn_pair(slow, rope->theta, dim, original);
+    if (truncate) {
+        low = floor(low);
+        high = ceil(high);
+    }
     low = low < 0 ? 0 : low;
     high = high > dim - 1 ? dim - 1 : high;
     if (high <= low) high = low + 0.001; /* as the published code avoids the division by zero */
@@ -83,14 +103,17 @@ static kvs_status scale_yarn(const scaling_source *source, kvs_rope *rope, kvs_e
         double frequency = rope->inverse_frequency[i];
         rope->inverse_frequency[i] = frequency / factor * ramp + frequency * (1 - ramp);
     }
-    rope->factor = attention;
     return KVS_OK;
 }
 
 static const struct {
     const char *name;
     kvs_status (*scale)(const scaling_source *source, kvs_rope *rope, kvs_error *error);
-} scalings[] = {{"default", scale_none}, {"linear", scale_linear}, {"llama3", scale_llama3}, {"yarn", scale_yarn}};
+} scalings[] = {{"default", scale_none},
+                {"linear", scale_linear},
+                {"dynamic", scale_dynamic},
+                {"llama3", scale_llama3},
+                {"yarn", scale_yarn}};
 
 kvs_status kvs_rope_read(const char *file, const cJSON *scaling, double theta, int rotary_dim, int trained,
                          kvs_rope *rope, kvs_error *error) {
@@ -98,6 +121,10 @@ kvs_status kvs_rope_read(const char *file, const cJSON *scaling, double theta, i
     for (int i = 0; i < rotary_dim / 2; i++) rope->inverse_frequency[i] = pow(theta, -2.0 * i / rotary_dim);
     if (scaling == NULL) return KVS_OK;
     if (!cJSON_IsObject(scaling)) return kvs_fail(error, KVS_INPUT, file, "rope_scaling", "must be an object or null");
+    for (const cJSON *item = scaling->child; item != NULL; item = item->next)
+        if (cJSON_IsObject(item))
+            return kvs_fail(error, KVS_INPUT, file, "rope_scaling",
+                            "is one for each kind of layer ('%s'), which is not supported", item->string);
     const char *name;
     KVS_TRY(kvs_json_text(file, scaling, "type", "default", &name, error));
     KVS_TRY(kvs_json_text(file, scaling, "rope_type", name, &name, error));
@@ -110,7 +137,7 @@ kvs_status kvs_rope_read(const char *file, const cJSON *scaling, double theta, i
     for (size_t i = 0; i < sizeof scalings / sizeof *scalings; i++)
         if (strcmp(scalings[i].name, name) == 0) return scalings[i].scale(&source, rope, error);
     return kvs_fail(error, KVS_INPUT, file, "rope_scaling",
-                    "the scaling '%s' is not supported; supported: default, linear, llama3, yarn", name);
+                    "the scaling '%s' is not supported; supported: default, linear, dynamic, llama3, yarn", name);
 }
 
 void kvs_rope_table(const kvs_rope *rope, int first, int tokens, float *cosines, float *sines) {

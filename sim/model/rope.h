@@ -12,14 +12,16 @@ extern "C" {
 #endif
 
 /* Fills rope from theta, rotary_dim (even) and the configuration's rope_scaling object (NULL: none). `trained` is
- * max_position_embeddings. Scalings, by "rope_type" (or "type"):
+ * max_position_embeddings, 0 where it is not known. Scalings, by "rope_type" (or "type"):
  *   default  no scaling
  *   linear   frequencies divided by `factor` (kaiokendev 2023)
+ *   dynamic  up to `trained` tokens no scaling, and no pass goes further (Transformers' dynamic NTK)
  *   llama3   low frequencies divided by `factor`, a smooth blend between low_freq_factor and high_freq_factor
  *            (Llama 3.1's published code)
- *   yarn     NTK-by-parts blend, cosine and sine times 0.1 ln(factor) + 1 (arXiv 2309.00071; as Qwen documents it)
- * Others (dynamic and longrope change with the length of the sequence, so a cached key would have to change too) are
- * refused by name. */
+ *   yarn     NTK-by-parts blend, cosine and sine times 0.1 ln(factor) + 1 (arXiv 2309.00071; as Qwen documents it), or
+ *            `attention_factor`, or what `mscale` and `mscale_all_dim` give; `truncate` as Transformers has it
+ * Others (longrope changes with the length of the sequence, so a cached key would have to change too) are refused by
+ * name, and so is an object of one scaling for each kind of layer. */
 KVS_MUST_CHECK kvs_status kvs_rope_read(const char *file, const cJSON *scaling, double theta, int rotary_dim,
                                         int trained, kvs_rope *rope, kvs_error *error);
 

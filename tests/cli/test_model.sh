@@ -5,10 +5,10 @@ PYTHON=${PYTHON:-/usr/bin/python3}
 SHARED=${KVS_SHARED:-$PWD/../shared}
 library=$PWD/$B/libkvscope.so
 
-# numpy NAME ARGUMENTS...: the library's logits equal NumPy's; a sanitized library cannot be loaded into Python
-numpy() {
+# peer NAME PYTHON...: the library does what a peer in Python does; a sanitized one cannot be loaded there
+peer() {
     name=$1 && shift
-    run "$PYTHON" tests/peers/model_numpy.py "$library" "$@"
+    run env PYTHONDONTWRITEBYTECODE=1 "$@"
     if grep -q 'ASan runtime does not come first' "$T/.err"; then
         skip "$name" 'the library is built with a sanitizer'
     else
@@ -19,7 +19,17 @@ numpy() {
 # number KEY: the first value of a key in $T/.out
 number() { sed -n "s/^.*\"$1\":[^0-9-]*\([-0-9.e+]*\).*/\1/p" "$T/.out" | head -1; }
 
-numpy 'random models: logits equal NumPy'\''s'
+peer 'random models: logits equal NumPy'\''s' "$PYTHON" tests/peers/model_numpy.py "$library"
+torch=''
+for p in "${KVS_TORCH_PYTHON:-}" "$PYTHON" python3; do
+    [ -n "$p" ] && "$p" -c 'import torch, transformers, h5py' 2>/dev/null && torch=$p && break
+done
+name='random models: logits equal those of transformers with every scaling'
+if [ -z "$torch" ]; then
+    skip "$name" 'needs torch and transformers'
+else
+    peer "$name" "$torch" tests/peers/model_torch.py random "$library"
+fi
 "$PYTHON" - "$T" <<'PYTHON' || echo 'not ok - cannot write a random model'
 import os, sys
 sys.path.insert(0, "tests/peers")
@@ -131,7 +141,11 @@ with_config() {
     fails 3 "$2" "refused: $2" "$KVSCOPE" eval --model "$T/bad" --tokens "$T/tokens.h5" --window 200
 }
 with_config 's/Qwen3ForCausalLM/GPT2LMHeadModel/' "architectures: 'GPT2LMHeadModel' is not supported"
-with_config 's/"rope_scaling": null/"rope_scaling": {"rope_type": "dynamic", "factor": 2}/' "'dynamic' is not supported"
+scaling() { with_config "s/\"rope_scaling\": null/\"rope_scaling\": $1/" "$2"; }
+scaling '{"rope_type": "longrope", "factor": 2}' "'longrope' is not supported"
+scaling '{"rope_type": "dynamic"}' 'rope_scaling.factor: is missing'
+scaling '{"full_attention": {"rope_type": "default"}}' 'is one for each kind of layer'
+with_config 's/^{/{"layer_types": ["full_attention", "sliding_attention"],/' "'sliding_attention' is not supported"
 with_config 's/"num_hidden_layers": 2/"num_hidden_layers": 3/' 'layers.2.input_layernorm.weight: the tensor is missing'
 with_config 's/LlamaForCausalLM/Qwen3ForCausalLM/' 'q_norm.weight: the tensor is missing' llama
 with_config 's/"hidden_size": 48/"hidden_size": 64/' 'embed_tokens.weight: has rank 2'
@@ -159,7 +173,15 @@ cmp "$SHARED/models/qwen3-7m/model.safetensors" "$sample/model.safetensors" && c
 report $? 'the samples are the shared ones'
 for pair in qwen3-7m:2.453232 llama-7m:2.528761; do
     model=${pair%:*} want=${pair#*:}
-    numpy "$model: logits equal NumPy's" "$SHARED/models/$model" "$tokens" 1000 300
+    peer "$model: logits equal NumPy's" "$PYTHON" tests/peers/model_numpy.py "$library" "$SHARED/models/$model" \
+        "$tokens" 1000 300
+    name="$model: logits, loss and token ids equal those of transformers"
+    if [ -z "$torch" ]; then
+        skip "$name" 'needs torch and transformers'
+    else
+        peer "$name" "$torch" tests/peers/model_torch.py shared "$library" "$SHARED/models/$model" "$tokens" \
+            "$SHARED/corpus/validation.txt" "$want"
+    fi
     passes "$model: tasks" "$KVSCOPE" eval --model "$SHARED/models/$model" --tokens "$tokens" --window 300 --windows 1 \
         --task copy --task retrieve --distances 60,150 --samples 3 --scheme int:bits=1 --json
     "$PYTHON" -c 'import json, sys

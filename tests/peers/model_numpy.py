@@ -73,7 +73,7 @@ def rope_frequencies(config, dim):
     frequencies = 1.0 / theta ** (np.arange(0, dim, 2) / dim)
     scaling = config.get("rope_scaling")
     kind = scaling and scaling.get("rope_type", scaling.get("type"))
-    if not kind or kind == "default":
+    if not kind or kind in ("default", "dynamic"):  # dynamic differs beyond max_position_embeddings
         return frequencies, 1.0
     factor = scaling["factor"]
     if kind == "linear":
