@@ -123,6 +123,11 @@ $(B)/tests/fake/program: $(B)/tests/fake/program.o
 $(B)/tests/fake/libcupti.so: $(B)/tests/fake/cupti.o
 	$(Q)$(CC) $(LDFLAGS) -shared -o $@ $^
 
+# This test lets single allocations of a GPU fail.
+ifeq ($(CUDA),1)
+$(B)/tests/parity/test_allocations: private LDFLAGS += -Wl,--wrap=cudaMalloc,--wrap=cudaMallocHost,--wrap=cudaFree,--wrap=cudaFreeHost
+endif
+
 $(B)/tests/%: $(B)/tests/%.o $(B)/libkvscope.a $(FAKES) $(INJECT)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(B)/libkvscope.a $$($(PKG_CONFIG) --libs cmocka) $(LDLIBS)
 

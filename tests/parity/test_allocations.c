@@ -2,8 +2,9 @@
  * is?
  *
  * Every allocation of a benchmark, of a replay's unit and of a model's session fails once: of the device's memory and
- * the host's side of it by the SIMT runtime, of the program's own by the allocator below. Each failure must be reported
- * as one, and leave as much allocated as was before; under the address sanitizer, its leak checker looks too. */
+ * the host's side of it by the SIMT runtime, or by CUDA where there is a GPU; of the program's own by the allocator
+ * below. Each failure must be reported as one, and leave as much allocated as was before; under the address sanitizer,
+ * its leak checker looks too, and on a GPU `compute-sanitizer --leak-check full` can. */
 #include <errno.h>
 #include <math.h>
 #include <setjmp.h>
@@ -92,17 +93,89 @@ void free(void *memory) {
 enum { HOST_TOO = 0 };
 #endif
 
+/* --- a GPU's memory ------------------------------------------------------------------------------------------------
+ */
+
+static int64_t cuda_blocks, cuda_calls, cuda_failing;
+
+#ifdef KVS_HAVE_CUDA
+#include <cuda_runtime_api.h>
+
+/* The Makefile has the linker put these in the places of the runtime's. */
+cudaError_t __real_cudaMalloc(void **memory, size_t bytes);
+cudaError_t __real_cudaMallocHost(void **memory, size_t bytes);
+cudaError_t __real_cudaFree(void *memory);
+cudaError_t __real_cudaFreeHost(void *memory);
+cudaError_t __wrap_cudaMalloc(void **memory, size_t bytes);
+cudaError_t __wrap_cudaMallocHost(void **memory, size_t bytes);
+cudaError_t __wrap_cudaFree(void *memory);
+cudaError_t __wrap_cudaFreeHost(void *memory);
+
+/* More than any machine has: so it is the runtime that fails, with all that this leaves behind in it. */
+static size_t wanted(size_t bytes) {
+    return ++cuda_calls == cuda_failing ? (size_t)1 << 46 : bytes;
+}
+
+cudaError_t __wrap_cudaMalloc(void **memory, size_t bytes) {
+    cudaError_t result = __real_cudaMalloc(memory, wanted(bytes));
+    cuda_blocks += result == cudaSuccess;
+    return result;
+}
+
+cudaError_t __wrap_cudaMallocHost(void **memory, size_t bytes) {
+    cudaError_t result = __real_cudaMallocHost(memory, wanted(bytes));
+    cuda_blocks += result == cudaSuccess;
+    return result;
+}
+
+cudaError_t __wrap_cudaFree(void *memory) {
+    cuda_blocks -= memory != NULL;
+    return __real_cudaFree(memory);
+}
+
+cudaError_t __wrap_cudaFreeHost(void *memory) {
+    cuda_blocks -= memory != NULL;
+    return __real_cudaFreeHost(memory);
+}
+#endif
+
 /* --- the trial -----------------------------------------------------------------------------------------------------
  */
 
 /* Does the work, and gives back all that it took. */
 typedef kvs_status kvs_trial(kvs_error *error);
 
-static const kvs_executor *simt;
+static const kvs_executor *executor;
+
+/* CUDA's own allocations in the host's memory are its own affair, so there only the device's fail. */
+static void every_failure_on_a_gpu_is_clean(kvs_trial *trial) {
+    kvs_error error;
+    int64_t failures = 0;
+    for (int warm = 0; warm < 2; warm++)
+        if (trial(&error) != KVS_OK) fail_msg("%s: %s: %s", error.file, error.object, error.rule);
+    int64_t first = cuda_calls, before = cuda_blocks;
+    assert_int_equal(trial(&error), KVS_OK);
+    int64_t last = cuda_calls - first;
+    assert_true(last >= 3);
+    for (int64_t n = 1; n <= last; n++, failures++) {
+        cuda_failing = cuda_calls + n;
+        kvs_status status = trial(&error);
+        cuda_failing = 0;
+        if (status != KVS_DEVICE) fail_msg("the failure of allocation %d of %d went by unseen", (int)n, (int)last);
+        if (cuda_blocks != before)
+            fail_msg("allocation %d of %d: %d blocks are left", (int)n, (int)last, (int)(cuda_blocks - before));
+        assert_int_equal(trial(&error), KVS_OK); /* nothing of the failure stays with the device */
+    }
+    print_message("# %d failures\n", (int)failures);
+}
 
 static void every_failure_is_clean(kvs_trial *trial, int64_t device_step, int64_t host_step) {
     kvs_error error;
     int64_t failures = 0, before = 0;
+    if (strcmp(executor->name, "simt") != 0) {
+        every_failure_on_a_gpu_is_clean(trial);
+        return;
+    }
     for (int warm = 0; warm < 2; warm++) { /* what is kept for the next time is there after the first */
         before = blocks;
         if (trial(&error) != KVS_OK) fail_msg("%s: %s: %s", error.file, error.object, error.rule);
@@ -149,7 +222,7 @@ static kvs_status run_bench(kvs_error *error) {
     bench.elements = 1 << 15;
     bench.repeats = 1;
     bench.quiet = 1;
-    KVS_TRY(kvs_bench_on_device(simt, &bench, &timings, error));
+    KVS_TRY(kvs_bench_on_device(executor, &bench, &timings, error));
     kvs_timings_clear(&timings);
     return KVS_OK;
 }
@@ -190,7 +263,7 @@ static kvs_status run_unit(kvs_error *error) {
                      .q = q,
                      .q_stride = QUERIES * DIM,
                      .positions = positions};
-    KVS_TRY(kvs_backend_find("simt", &backend, error));
+    KVS_TRY(kvs_backend_find(executor->name, &backend, error));
     kvs_status status = KVS_OK;
     for (int i = 0; i < 2 && status == KVS_OK; i++) {
         status = kvs_scheme_open(specs[i], DIM, &schemes[i], error);
@@ -214,10 +287,11 @@ static void test_unit(void **state) {
 /* --- a session of a model ------------------------------------------------------------------------------------------
  */
 
-static char directory[] = "/tmp/kvs_allocations_XXXXXX", config_path[64];
+static char directory[32], config_path[64];
 
 static int write_config(void **state) {
     (void)state;
+    snprintf(directory, sizeof directory, "/tmp/kvs_allocations_XXXXXX");
     if (mkdtemp(directory) == NULL) return -1;
     snprintf(config_path, sizeof config_path, "%s/config.json", directory);
     FILE *file = fopen(config_path, "w");
@@ -244,7 +318,7 @@ static kvs_status run_model(kvs_error *error) {
     kvs_model *model = NULL;
     kvs_session *session = NULL;
     kvs_scheme *scheme = NULL;
-    kvs_model_options how = {.executor = simt, .random_weights = 1, .seed = 5};
+    kvs_model_options how = {.executor = executor, .random_weights = 1, .seed = 5};
     for (int i = 0; i < COUNT; i++) ids[i] = i * 7 % 31;
     kvs_status status = kvs_scheme_open("kitty:page=32,sink=4,window=8,boost=0.25", 64, &scheme, error);
     if (status == KVS_OK) status = kvs_model_open_with(directory, &how, &model, error);
@@ -269,9 +343,19 @@ int main(void) {
         cmocka_unit_test(test_unit),
         cmocka_unit_test(test_model),
     };
-    kvs_error error;
+    int failures = 0;
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    if (kvs_executor_find("simt", &simt, &error) != KVS_OK) return 1;
     kvs_simt_settings()->threads = 1;
-    return cmocka_run_group_tests(tests, write_config, remove_config);
+    for (int i = 0; kvs_executors[i] != NULL; i++) {
+        kvs_executor_facts facts;
+        kvs_error error;
+        executor = kvs_executors[i];
+        if (executor->open(&facts, &error) != KVS_OK) {
+            printf("# SKIP %s: %s\n", executor->name, error.rule);
+            continue;
+        }
+        printf("# on %s: %s\n", executor->name, facts.name);
+        failures += cmocka_run_group_tests(tests, write_config, remove_config);
+    }
+    return failures;
 }
