@@ -2,6 +2,7 @@
  *
  * A thread computes 8 consecutive channels of a token at a time and stores them with one access. Codes of keys come to
  * that order through shared memory (unpack_k.cuh), those of values lie in it. */
+#include "kernels/cuda/head_dim.cuh"
 #include "kernels/cuda/unpack_k.cuh"
 #include "kernels/cuda/value_tokens.cuh"
 
@@ -201,16 +202,8 @@ extern "C" int KVS_BACKEND(kvs_dequantize)(const kvs_dequantize_args *args, void
     if (!args->values)
         return args->format.keys == KVS_KEYS_FRAGMENT ? launch_keys<true>(args, stream)
                                                       : launch_keys<false>(args, stream);
-    switch (args->format.shape.head_dim) {
-    case 64:
-        return launch_values<64>(args, stream);
-    case 96:
-        return launch_values<96>(args, stream);
-    case 128:
-        return launch_values<128>(args, stream);
-    default:
-        return launch_values<256>(args, stream);
-    }
+    return kvs_with_head_dim(args->format.shape.head_dim,
+                             [=](auto head_dim) { return launch_values<decltype(head_dim)::value>(args, stream); });
 }
 
 extern "C" int KVS_BACKEND(kvs_copy)(const void *source, void *destination, int64_t bytes, void *stream) {

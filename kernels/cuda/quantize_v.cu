@@ -1,4 +1,5 @@
 /* quantize_v.cu: values: extremes of a token over its channels, codes, packing. One pass, all in registers. */
+#include "kernels/cuda/head_dim.cuh"
 #include "kernels/cuda/value_tokens.cuh"
 
 namespace {
@@ -135,14 +136,6 @@ template <int head_dim> int launch(const kvs_quantize_args *args, kvs_stream str
 
 extern "C" int KVS_BACKEND(kvs_quantize_pack_v)(const kvs_quantize_args *args, void *stream) {
     if (args->pages == 0) return 0;
-    switch (args->format.shape.head_dim) {
-    case 64:
-        return launch<64>(args, stream);
-    case 96:
-        return launch<96>(args, stream);
-    case 128:
-        return launch<128>(args, stream);
-    default:
-        return launch<256>(args, stream);
-    }
+    return kvs_with_head_dim(args->format.shape.head_dim,
+                             [=](auto head_dim) { return launch<decltype(head_dim)::value>(args, stream); });
 }
