@@ -175,6 +175,11 @@ KVS_DEVICE void kvs_row_words(const uint32_t (&x)[8], bool odd, uint32_t (&words
     }
 }
 
+KVS_DEVICE void kvs_load_block(const kvs_keys &keys, const kvs_row_of_words &from, int block, uint32_t (&x)[8]) {
+#pragma unroll
+    for (int r = 0; r < KVS_RESIDUES; r++) x[r] = kvs_ld_shared(kvs_word_of(from, r, block * keys.block));
+}
+
 /* Where a page has an odd number of 16 tokens, rows begin at multiples of 4 bytes, otherwise of 8; and the last block
  * of a row has only half of its words. */
 template <int width, int shift>
@@ -196,45 +201,92 @@ KVS_DEVICE void kvs_emit_block(const kvs_keys &keys, const uint32_t (&x)[8], boo
         if (i < count) kvs_st_global((uint32_t *)(at + 4 * i), words[i]);
 }
 
-KVS_DEVICE void kvs_load_block(const kvs_keys &keys, const kvs_row_of_words &from, int block, uint32_t (&x)[8]) {
+/* Two blocks of a page of a multiple of 64 tokens, whose rows begin at multiples of 16 bytes. */
+template <int width, int shift>
+KVS_DEVICE void kvs_emit_two_blocks(const uint32_t (&x)[2][8], bool odd, int block, uint8_t *row) {
+    uint32_t words[2 * width];
 #pragma unroll
-    for (int r = 0; r < KVS_RESIDUES; r++) x[r] = kvs_ld_shared(kvs_word_of(from, r, block * keys.block));
+    for (int b = 0; b < 2; b++) {
+        uint32_t of_block[width];
+        kvs_row_words<width, shift>(x[b], odd, of_block);
+#pragma unroll
+        for (int i = 0; i < width; i++) words[b * width + i] = of_block[i];
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * width; i += 4) {
+        kvs_u32x4 four = {words[i], words[i + 1], words[i + 2], words[i + 3]};
+        kvs_st_global((kvs_u32x4 *)(row + block * width * 4 + 4 * i), four);
+    }
+}
+
+/* Where the rows of one channel begin: in the first plane and, if it is boosted, in the next ones. */
+struct kvs_plane_rows {
+    uint8_t *first, *more;
+    uint32_t apart; /* the planes after the second */
+    int more_planes;
+};
+
+template <int bits>
+KVS_DEVICE kvs_plane_rows kvs_plane_rows_of(const kvs_format &format, int live, uint8_t *page, kvs_channel_place at) {
+    int row_bytes = live * bits, boosted = at.boosted && format.shape.boost_channels > 0;
+    kvs_plane_rows rows;
+    rows.first = page + format.key.base / 8 + (format.sorted ? at.row : (int)threadIdx.x) * row_bytes;
+    rows.more = page + format.key_more.base / 8 + at.row * row_bytes;
+    rows.apart = format.plane_bits / 8;
+    rows.more_planes = boosted ? format.shape.boost_bits / bits - 1 : 0;
+    return rows;
 }
 
 /* Thread d writes the row of channel d, and those of its further planes. */
-template <int bits>
-KVS_DEVICE void kvs_emit_planes_of(const kvs_format &format, const kvs_keys &keys, uint8_t *page,
-                                   kvs_channel_place at) {
-    int channel = (int)threadIdx.x, row_bytes = keys.live * bits, planes = format.shape.boost_bits / bits;
-    kvs_row_of_words from = kvs_words_of(keys, channel);
-    uint8_t *row = page + format.key.base / 8 + (format.sorted ? at.row : channel) * row_bytes;
-    uint8_t *more = page + format.key_more.base / 8 + at.row * row_bytes;
-    uint32_t apart = format.plane_bits / 8;
-    bool boosted = at.boosted && format.shape.boost_channels > 0;
+template <int bits> KVS_DEVICE void kvs_emit_planes_of(const kvs_keys &keys, kvs_plane_rows to) {
+    kvs_row_of_words from = kvs_words_of(keys, (int)threadIdx.x);
 #pragma unroll 4
     for (int block = 0; block < (keys.live + 3) / 4; block++) {
         uint32_t x[8];
         kvs_load_block(keys, from, block, x);
-        kvs_emit_block<bits, 0>(keys, x, from.odd, block, row);
+        kvs_emit_block<bits, 0>(keys, x, from.odd, block, to.first);
         if constexpr (bits < 8) {
-            if (boosted && planes > 1) kvs_emit_block<bits, bits>(keys, x, from.odd, block, more);
+            if (to.more_planes > 0) kvs_emit_block<bits, bits>(keys, x, from.odd, block, to.more);
         }
         if constexpr (bits == 2) {
-            if (boosted && planes > 2) {
-                kvs_emit_block<2, 4>(keys, x, from.odd, block, more + apart);
-                kvs_emit_block<2, 6>(keys, x, from.odd, block, more + 2 * apart);
+            if (to.more_planes > 1) {
+                kvs_emit_block<2, 4>(keys, x, from.odd, block, to.more + to.apart);
+                kvs_emit_block<2, 6>(keys, x, from.odd, block, to.more + 2 * to.apart);
             }
         }
     }
 }
 
+/* The same for codes of at most 4 bits on a page of a multiple of 64 tokens. */
+template <int bits> KVS_DEVICE void kvs_emit_planes_by_two(const kvs_keys &keys, kvs_plane_rows to) {
+    kvs_row_of_words from = kvs_words_of(keys, (int)threadIdx.x);
+#pragma unroll 2
+    for (int block = 0; block < keys.live / 4; block += 2) {
+        uint32_t x[2][8];
+        kvs_load_block(keys, from, block, x[0]);
+        kvs_load_block(keys, from, block + 1, x[1]);
+        kvs_emit_two_blocks<bits, 0>(x, from.odd, block, to.first);
+        if constexpr (bits == 2) {
+            if (to.more_planes > 0) kvs_emit_two_blocks<2, 2>(x, from.odd, block, to.more);
+        }
+    }
+}
+
+/* by_two: the page holds a multiple of 64 tokens, in codes of at most 4 bits. */
+template <bool by_two>
 KVS_DEVICE void kvs_emit_planes(const kvs_format &format, const kvs_keys &keys, uint8_t *page, kvs_channel_place at) {
-    if (format.shape.bits == 2)
-        kvs_emit_planes_of<2>(format, keys, page, at);
-    else if (format.shape.bits == 4)
-        kvs_emit_planes_of<4>(format, keys, page, at);
-    else
-        kvs_emit_planes_of<8>(format, keys, page, at);
+    if constexpr (by_two) {
+        if (format.shape.bits == 2)
+            kvs_emit_planes_by_two<2>(keys, kvs_plane_rows_of<2>(format, keys.live, page, at));
+        else
+            kvs_emit_planes_by_two<4>(keys, kvs_plane_rows_of<4>(format, keys.live, page, at));
+    } else if (format.shape.bits == 2) {
+        kvs_emit_planes_of<2>(keys, kvs_plane_rows_of<2>(format, keys.live, page, at));
+    } else if (format.shape.bits == 4) {
+        kvs_emit_planes_of<4>(keys, kvs_plane_rows_of<4>(format, keys.live, page, at));
+    } else {
+        kvs_emit_planes_of<8>(keys, kvs_plane_rows_of<8>(format, keys.live, page, at));
+    }
 }
 
 template <int width> KVS_DEVICE void kvs_emit_row(const kvs_keys &keys, const kvs_row_of_words &from, uint8_t *row) {
@@ -246,18 +298,32 @@ template <int width> KVS_DEVICE void kvs_emit_row(const kvs_keys &keys, const kv
     }
 }
 
-/* Thread d writes the row of channel d. */
+/* Thread d writes the row of channel d. by_two as above: there a warp reads its codes once for both widths. */
+template <bool by_two>
 KVS_DEVICE void kvs_emit_scattered(const kvs_format &format, const kvs_keys &keys, uint8_t *page,
                                    kvs_channel_place at) {
     int channel = (int)threadIdx.x, width = kvs_key_bits(&format, at.boosted);
     uint32_t bit = kvs_field_bit(&format.key, 0, channel) + (uint32_t)at.before * format.boosted_extra_bits;
     kvs_row_of_words from = kvs_words_of(keys, channel);
-    if (width == 2)
-        kvs_emit_row<2>(keys, from, page + bit / 8);
-    else if (width == 4)
-        kvs_emit_row<4>(keys, from, page + bit / 8);
-    else
-        kvs_emit_row<8>(keys, from, page + bit / 8);
+    uint8_t *row = page + bit / 8;
+    if constexpr (by_two) {
+#pragma unroll 2
+        for (int block = 0; block < keys.live / 4; block += 2) {
+            uint32_t x[2][8];
+            kvs_load_block(keys, from, block, x[0]);
+            kvs_load_block(keys, from, block + 1, x[1]);
+            if (width == 2)
+                kvs_emit_two_blocks<2, 0>(x, from.odd, block, row);
+            else
+                kvs_emit_two_blocks<4, 0>(x, from.odd, block, row);
+        }
+    } else if (width == 2) {
+        kvs_emit_row<2>(keys, from, row);
+    } else if (width == 4) {
+        kvs_emit_row<4>(keys, from, row);
+    } else {
+        kvs_emit_row<8>(keys, from, row);
+    }
 }
 
 #endif

@@ -238,12 +238,15 @@ template <int count, int head_dim, int live> KVS_DEVICE void quantize(const kvs_
     if (fragment)
         kvs_emit_fragment(format, keys, s.order, page);
     else if (format.keys == KVS_KEYS_PLANES)
-        kvs_emit_planes(format, keys, page, at);
+        kvs_emit_planes<live % 8 == 0 && live != 0>(format, keys, page, at);
     else
-        kvs_emit_scattered(format, keys, page, at);
+        kvs_emit_scattered<live % 8 == 0 && live != 0>(format, keys, page, at);
 }
 
-template <int count> KVS_KERNEL(256, 2) quantize_keys(const kvs_quantize_args args) {
+/* Pages above 128 tokens: shared memory holds at most six of head_dim 64, whose threads may share the registers. */
+template <int count>
+KVS_KERNEL(count > 16 ? 384 : 256, count > 16 ? 1 : 2)
+quantize_keys(const kvs_quantize_args args) {
     quantize<count, 0, 0>(args, args.format.keys == KVS_KEYS_FRAGMENT);
 }
 

@@ -44,6 +44,8 @@ typedef struct parity_case {
 static const parity_case cases[] = {
     {128, 128, 2, 4, 8, 2, KVS_METRIC_MAGNITUDE, SYSTEM, 0, 0},
     {128, 128, 2, 4, 4, 2, KVS_METRIC_VARIANCE, SYSTEM, 0, 0},
+    {128, 128, 2, 4, 32, 2, KVS_METRIC_MAGNITUDE, SYSTEM, 0, 0},
+    {128, 128, 4, 4, 0, 4, KVS_METRIC_MAGNITUDE, KIVI, 0, 0},
     {64, 16, 2, 4, 8, 2, KVS_METRIC_RANGE, KIVI, 0, 0},
     {64, 32, 2, 8, 3, 4, KVS_METRIC_MAGNITUDE, KIVI, 0, 0},
     {96, 64, 2, 4, 5, 2, KVS_METRIC_RANDOM, SYSTEM, 0, 0},
@@ -297,7 +299,8 @@ static void test_orders(void **state) {
     for (uint64_t seed = 1; seed <= 2; seed++) {
         kvs_simt_settings()->order_seed = seed;
         check_case(kvs_layout_find("fragment"), &cases[0]);
-        check_case(kvs_layout_find("kitty"), &cases[4]);
+        check_case(kvs_layout_find("kitty"), &cases[0]);
+        check_case(kvs_layout_find("kitty"), &cases[6]);
     }
     kvs_simt_settings()->order_seed = 0;
 }
@@ -308,7 +311,7 @@ static void test_full_pages_come_back(void **state) {
     kvs_error error;
     for (int n = 0; n < 2; n++) {
         setup s;
-        open_setup(&s, kvs_layout_find(names[n]), &cases[4]);
+        open_setup(&s, kvs_layout_find(names[n]), &cases[6]);
         size_t elements = (size_t)(s.format.shape.head_dim * s.format.shape.page_tokens);
         uint16_t *y = malloc(2 * elements * PAGES);
         for (int p = 0; p < PAGES; p++) {
