@@ -238,6 +238,8 @@ kvs_status kvs_executor_attend(const kvs_executor *executor, const kvs_attention
                         args->query_heads, kv_heads);
     if (args->splits < 1)
         return kvs_fail(error, KVS_USAGE, executor->name, kernel, "%d splits are fewer than 1", args->splits);
+    if ((uintptr_t)args->out % 16 != 0)
+        return kvs_fail(error, KVS_USAGE, executor->name, kernel, "out does not begin at a multiple of 16 bytes");
     int launch = full ? executor->kernels->decode_attention_fp16(args, stream)
                       : executor->kernels->decode_attention(args, stream);
     return kvs_executor_launched(executor, launch, kernel, error);

@@ -331,6 +331,27 @@ static void test_packed(void **state) {
         }
 }
 
+/* Every page size with every head_dim in every layout that admits it; meanwhile each number of query heads per KV head
+ * from 1 to 16, each pair of widths, and boosted channels from none to all. */
+static void test_shapes(void **state) {
+    (void)state;
+    static const int dims[] = {64, 96, 128, 256}, widths[][2] = {{2, 2}, {2, 4}, {2, 8}, {4, 4}, {4, 8}, {8, 8}};
+    int n = 0;
+    for (int page = 16; page <= 256; page += 16)
+        for (int d = 0; d < 4; d++, n++) {
+            int dim = dims[d], boosts[] = {dim / 4, dim, 1, 0, dim - 1, dim / 8, dim / 2};
+            const int *bits = widths[n % 6];
+            attention_case c = {.head_dim = dim, .page_tokens = page, .bits = bits[0], .boost_bits = bits[1]};
+            c.boost = boosts[n % 7], c.value_bits = 2 << n % 3, c.kv_heads = 1, c.group = 1 + n * 5 % 16;
+            c.sinks = n % 4 * 3, c.window = n % 3 * 8, c.splits = 1 + n % 2, c.kind = n % 2 ? OUTLIERS : RANDOM;
+            c.lengths[0] = c.sinks + c.window + page + 1 + n % 7;
+            for (int l = 0; kvs_layouts[l] != NULL; l++) {
+                c.layout = kvs_layouts[l]->name;
+                if (admits(kvs_layouts[l], &c)) check(&c);
+            }
+        }
+}
+
 static void test_full(void **state) {
     (void)state;
     static const attention_case cases[] = {
@@ -388,6 +409,7 @@ static void test_less_shared_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_packed),
+        cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_orders),
         cmocka_unit_test(test_less_shared_memory),

@@ -293,6 +293,25 @@ static void test_layouts(void **state) {
                 check_case(kvs_layouts[l], &cases[i]);
 }
 
+/* Every page size with every head_dim, each in one layout or another; meanwhile each pair of widths, and boosted
+ * channels from none to all. */
+static void test_shapes(void **state) {
+    (void)state;
+    static const char *const names[] = {"fragment", "kitty", "permuted", "mixed-scattered", "kitty-inline"};
+    static const int dims[] = {64, 96, 128, 256}, widths[][2] = {{2, 2}, {2, 4}, {2, 8}, {4, 4}, {4, 8}, {8, 8}};
+    static const int boosts[] = {8, 32, 1, 0, 31, 4, 16};
+    static const kvs_affine_rule rules[] = {SYSTEM, KIVI};
+    int n = 0, next = 0;
+    for (int page = 16; page <= 256; page += 16)
+        for (int d = 0; d < 4; d++, n++) {
+            const int *bits = widths[n % 6];
+            parity_case c = {dims[d],      page, bits[0], bits[1], boosts[n % 7], 2 << n % 3, (kvs_metric)(n % 5),
+                             rules[n % 2], 0,    0};
+            while (page % kvs_layout_find(names[next % 5])->min_page_tokens != 0) next++;
+            check_case(kvs_layout_find(names[next++ % 5]), &c);
+        }
+}
+
 /* Every order of lanes, warps and blocks gives the same. */
 static void test_orders(void **state) {
     (void)state;
@@ -376,6 +395,21 @@ static void test_refusals(void **state) {
     attention.query_heads = 17 * HEADS;
     assert_int_equal(kvs_executor_attend(device, &attention, NULL, &error), KVS_USAGE);
     assert_non_null(strstr(error.rule, "query heads"));
+    attention.query_heads = 2 * HEADS, attention.out = (float *)0x108;
+    assert_int_equal(kvs_executor_attend(device, &attention, NULL, &error), KVS_USAGE);
+    assert_string_equal(error.object, "decode_attention");
+    assert_string_equal(error.rule, "out does not begin at a multiple of 16 bytes");
+    attention.out = NULL, attention.splits = 0;
+    assert_int_equal(kvs_executor_attend(device, &attention, NULL, &error), KVS_USAGE);
+    assert_non_null(strstr(error.rule, "splits"));
+    attention.splits = 1, shape.value_group = 32;
+    assert_int_equal(kvs_format_make(kvs_layout_find("kitty"), &shape, &attention.format, &error), KVS_OK);
+    assert_int_equal(kvs_executor_attend(device, &attention, NULL, &error), KVS_USAGE);
+    assert_string_equal(error.rule, "groups of 32 tokens and 32 channels: only whole pages and tokens are supported");
+    shape.value_group = 0, shape.page_tokens = 64, shape.key_group = 32;
+    assert_int_equal(kvs_format_make(kvs_layout_find("kitty"), &shape, &attention.format, &error), KVS_OK);
+    assert_int_equal(kvs_executor_attend(device, &attention, NULL, &error), KVS_USAGE);
+    assert_string_equal(error.rule, "groups of 32 tokens and 64 channels: only whole pages and tokens are supported");
 }
 
 /* The largest page of keys, 128 KB in full precision, fits a block of compute capability 8.0, not one of 8.6. */
@@ -399,6 +433,7 @@ static void test_shared_memory_that_is_short(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_orders),
         cmocka_unit_test(test_full_pages_come_back),
         cmocka_unit_test(test_copy),
