@@ -36,6 +36,22 @@ for arch in sm_80 sm_90; do
         report $? "$kernel for $arch: no stack frame, no spills"
     done
 done
+for arch in sm_80 sm_90; do
+    instances=$(grep -c "^$arch " "$T/summary")
+    echo "# $instances kernels for $arch"
+    [ "$instances" -gt 30 ] && [ "$instances" -le 100 ]
+    report $? "template instances for $arch are bounded"
+done
+if command -v cuobjdump >/dev/null; then
+    for object in "$B"/kernels/cuda/*.cu.o; do
+        [ "$(cuobjdump -lelf -lptx "$object" | sed 's/.*: //; s/.*\.sm_/sm_/' | LC_ALL=C sort | tr '\n' ' ')" = \
+            'sm_80.cubin sm_90.cubin sm_90.ptx ' ] || echo "$object"
+    done >"$T/.out" 2>"$T/.err"
+    [ ! -s "$T/.out" ]
+    report $? 'every kernel is there for 8.0, for 9.0 and as PTX'
+else
+    skip 'every kernel is there for 8.0, for 9.0 and as PTX' 'needs cuobjdump'
+fi
 # The shell's `times`: lines of user and system time as 1m2.3s.
 seconds=$(cat "$B"/kernels/cuda/*.report | awk '
     /^[0-9]+m[0-9.]+s [0-9]+m[0-9.]+s$/ { for (i = 1; i <= 2; i++) { split($i, t, "[ms]"); sum += 60 * t[1] + t[2] } }
