@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "core/version.h"
 #include "sim/command.h"
@@ -60,7 +62,18 @@ static kvs_status dispatch(int argc, char **argv, kvs_error *error) {
     return kvs_fail(error, KVS_USAGE, name, NULL, "unknown command; see kvscope --help");
 }
 
+/* OpenBLAS starts threads of its own, which nothing here uses, before main. Where address space is limited they may
+ * wait for memory for ever, and the end of the program for them: then it starts anew without them. */
+static void start_without_threads(char **argv) {
+    struct rlimit limit;
+    const char *threads = getenv("OPENBLAS_NUM_THREADS");
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
+    if (threads != NULL && strcmp(threads, "1") == 0) return;
+    if (setenv("OPENBLAS_NUM_THREADS", "1", 1) == 0) execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv) {
+    start_without_threads(argv);
     signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is then an error like a full disk */
     record_command_line(argc, argv);
     kvs_error error = {0};

@@ -8,7 +8,7 @@ command -v "$CLANG" >/dev/null || { echo "fuzzing needs clang with libFuzzer" >&
 hdf5=$(pkg-config --exists hdf5-serial && echo hdf5-serial || echo hdf5)
 flags=$(pkg-config --cflags "$hdf5" libcjson libcrypto libpcre2-8)
 libraries=$(pkg-config --libs "$hdf5" libcjson libcrypto libpcre2-8)
-parsers='json config rope safetensors bpe bpe_encode pretokenize tokenizer'
+parsers='config rope safetensors bpe bpe_encode pretokenize tokenizer'
 for target; do
     mkdir -p "$B/fuzz/$target/corpus"
     "$CLANG" -std=c11 -g -O1 -I. -D_GNU_SOURCE -DKVS_NO_CLONES -DKVS_FUZZ_TARGET="$target" $flags -ffp-contract=off \

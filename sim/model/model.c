@@ -1,6 +1,5 @@
 #include "sim/model/model.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/progress.h"
+#include "kernels/blas.h"
 #include "sim/model/device_model.h"
 #include "sim/model/weights.h"
 
@@ -72,9 +72,12 @@ static kvs_status allocate(kvs_model *model, const kvs_weight_source *source, kv
     lay_out(model, source, &sizes);
     double need = (double)sizes.bytes, have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     void *memory = NULL;
-    if (need > have || posix_memalign(&memory, KVS_HUGE_PAGE, sizes.bytes) != 0)
+    if (need > have)
         return kvs_fail(error, KVS_INPUT, model->directory, NULL,
                         "the weights need %.1f GiB of memory, the machine has %.1f GiB", need / 0x1p30, have / 0x1p30);
+    if (posix_memalign(&memory, KVS_HUGE_PAGE, sizes.bytes) != 0)
+        return kvs_fail(error, KVS_INPUT, model->directory, NULL, "out of memory for %.3g GiB of weights",
+                        need / 0x1p30);
     madvise(memory, sizes.bytes, MADV_HUGEPAGE); /* a wish: without it, more of the time goes into page tables */
     model->memory = memory;
     model->memory_bytes = sizes.bytes;
@@ -133,7 +136,7 @@ static kvs_status load_all(kvs_model *model, const kvs_weight_source *source, kv
 }
 
 static kvs_status open_cpu(kvs_model *model, kvs_weight_source *source, kvs_error *error) {
-    openblas_set_num_threads(1); /* blocks are spread over OpenMP's threads, see model.h */
+    KVS_TRY(kvs_blas_begin(error)); /* blocks are spread over OpenMP's threads, see model.h */
     KVS_TRY(allocate(model, source, error));
     return load_all(model, source, error);
 }
