@@ -10,7 +10,7 @@
 
 kvs_status kvs_read_file(const char *path, size_t limit_bytes, char **text, size_t *bytes, kvs_error *error) {
     *text = NULL;
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe that nobody writes must not hold us up */
     struct stat info;
     if (file < 0 || fstat(file, &info) != 0) {
         kvs_fail(error, KVS_INPUT, path, NULL, "cannot be opened: %s", strerror(errno));
@@ -43,6 +43,28 @@ kvs_status kvs_read_file(const char *path, size_t limit_bytes, char **text, size
     return KVS_OK;
 }
 
+static int by_key(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* A key that one object has twice means one thing to one reader and another to the next. The parser has bounded the
+ * depth. */
+static kvs_status refuse_twins(const char *file, const cJSON *value, kvs_error *error) {
+    int count = 0;
+    for (const cJSON *item = value->child; item != NULL; item = item->next, count++)
+        if (item->child != NULL) KVS_TRY(refuse_twins(file, item, error));
+    if (!cJSON_IsObject(value) || count < 2) return KVS_OK;
+    char **keys = malloc(sizeof *keys * (size_t)count), **next = keys;
+    if (keys == NULL) return kvs_fail(error, KVS_INPUT, file, NULL, "out of memory");
+    for (const cJSON *item = value->child; item != NULL; item = item->next) *next++ = item->string;
+    qsort(keys, (size_t)count, sizeof *keys, by_key);
+    kvs_status status = KVS_OK;
+    for (int i = 1; i < count && status == KVS_OK; i++)
+        if (strcmp(keys[i - 1], keys[i]) == 0) status = kvs_fail(error, KVS_INPUT, file, keys[i], "is there twice");
+    free(keys);
+    return status;
+}
+
 kvs_status kvs_json_parse(const char *file, const char *text, size_t bytes, cJSON **root, kvs_error *error) {
     const char *end = NULL;
     *root = cJSON_ParseWithLengthOpts(text, bytes, &end, 0);
@@ -57,7 +79,12 @@ kvs_status kvs_json_parse(const char *file, const char *text, size_t bytes, cJSO
         *root = NULL;
         return kvs_fail(error, KVS_INPUT, file, NULL, "must hold one JSON object and nothing else");
     }
-    return KVS_OK;
+    kvs_status status = refuse_twins(file, *root, error);
+    if (status != KVS_OK) {
+        cJSON_Delete(*root);
+        *root = NULL;
+    }
+    return status;
 }
 
 kvs_status kvs_json_read(const char *path, size_t limit_bytes, cJSON **root, kvs_error *error) {

@@ -12,8 +12,8 @@
 extern "C" {
 #endif
 
-/* Parses text[0, bytes) (no NUL needed), which must hold one JSON object and nothing else. *root is the caller's,
- * freed with cJSON_Delete. `file` names the text in errors. */
+/* Parses text[0, bytes) (no NUL needed), which must hold one JSON object and nothing else, and no key of
+ * an object twice. *root is the caller's, freed with cJSON_Delete. `file` names the text in errors. */
 KVS_MUST_CHECK kvs_status kvs_json_parse(const char *file, const char *text, size_t bytes, cJSON **root,
                                          kvs_error *error);
 /* The same for a file of at most limit_bytes. */

@@ -185,7 +185,7 @@ static kvs_status add_file(kvs_safetensors *tensors, const char *name, kvs_error
     char path[4096];
     if (snprintf(path, sizeof path, "%s/%s", tensors->directory, name) >= (int)sizeof path)
         return kvs_fail(error, KVS_INPUT, tensors->directory, NULL, "the path is too long");
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe: refused below, not waited for */
     struct stat info;
     if (file < 0 || fstat(file, &info) != 0) {
         kvs_fail(error, KVS_INPUT, path, NULL, "cannot be opened: %s", strerror(errno));

@@ -154,6 +154,23 @@ with_config 's/"hidden_size": 48/"hidden_size": 16777216/' 'GiB of memory'
 with_config 's/"max_position_embeddings": 4096/"max_position_embeddings": 199/' 'max_position_embeddings: 200 tokens'
 with_config 's/silu/gelu/' "hidden_act: 'gelu' is not supported"
 with_config 's/^{/{{/' 'no valid JSON'
+with_config 's/^{/{"hidden_size": 48,/' 'hidden_size: is there twice'
+for name in config.json model.safetensors; do
+    rm -rf "$T/bad" && cp -r "$T/qwen3" "$T/bad" && rm "$T/bad/$name" && mkfifo "$T/bad/$name"
+    fails 3 'not a regular file' "a pipe as $name" "$KVSCOPE" eval --model "$T/bad" --tokens "$T/tokens.h5" --window 200
+done
+case $B in
+*asan*) skip 'memory that does not suffice' 'a sanitizer needs the whole address space' ;;
+*)  # each limit ends another allocation: OpenBLAS's, which would try again for ever, the weights, the pass
+    for kib in 120000 200000 250000 300000; do
+        run sh -c "ulimit -v $kib && OMP_NUM_THREADS=1 timeout 30 $eval --windows 1 --threads 1 --quiet"
+        [ "$status" = 0 ] || { [ "$status" = 3 ] && [ "$(wc -l <"$T/.err")" = 1 ] && grep -q 'out of memory' "$T/.err"; }
+        report $? "$kib KiB of memory (exit $status)"
+    done
+    [ "$status" = 0 ]
+    report $? 'and with enough of it, it runs'
+    ;;
+esac
 
 sample=$SAMPLES/qwen3-7m
 passes 'the sample model runs' "$KVSCOPE" eval --model "$sample" --tokens "$sample/validation_tokens.h5" \
