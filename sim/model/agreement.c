@@ -33,12 +33,18 @@ static kvs_status run_prompt(const kvs_model *model, const int32_t *prompt, int 
     return KVS_OK;
 }
 
+kvs_status kvs_agreement_check(const kvs_model *model, const kvs_tokens *tokens, const kvs_agreement_options *o,
+                               kvs_error *error) {
+    if (tokens->count < o->prompt_tokens)
+        return kvs_fail(error, KVS_INPUT, "token_ids", NULL, "%d tokens do not fill a prompt of %d", tokens->count,
+                        o->prompt_tokens);
+    return kvs_model_admits(model, (int64_t)o->prompt_tokens + o->generate, error);
+}
+
 kvs_status kvs_agreement_run(const kvs_model *model, const kvs_tokens *tokens, kvs_scheme *const *schemes, int count,
                              const kvs_agreement_options *o, kvs_agreement *agreements, kvs_error *error) {
     int64_t last = (int64_t)tokens->count - o->prompt_tokens;
-    if (last < 0)
-        return kvs_fail(error, KVS_INPUT, "token_ids", NULL, "%d tokens do not fill a prompt of %d", tokens->count,
-                        o->prompt_tokens);
+    KVS_TRY(kvs_agreement_check(model, tokens, o, error));
     int32_t *ids = malloc(sizeof *ids * 2 * (size_t)o->generate);
     double *seconds = calloc((size_t)count + 1, sizeof *seconds);
     for (int run = 0; run <= count; run++) agreements[run] = (kvs_agreement){0};

@@ -29,6 +29,10 @@ typedef struct kvs_agreement {
     double steps_per_s;
 } kvs_agreement;
 
+/* Whether the text has the prompts and the model admits their length: before anything has run. */
+KVS_MUST_CHECK kvs_status kvs_agreement_check(const kvs_model *model, const kvs_tokens *tokens,
+                                              const kvs_agreement_options *options, kvs_error *error);
+
 /* agreements [count + 1]: full precision first (which agrees with itself), then the schemes. */
 KVS_MUST_CHECK kvs_status kvs_agreement_run(const kvs_model *model, const kvs_tokens *tokens,
                                             kvs_scheme *const *schemes, int count, const kvs_agreement_options *options,

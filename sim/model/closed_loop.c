@@ -138,17 +138,34 @@ static kvs_status run_tasks(const kvs_closed_loop_plan *plan, kvs_scheme *const 
 /* --- the trace -----------------------------------------------------------------------------------------------------
  */
 
+/* Whether the trace can be of this model; it may have fewer layers. */
+static kvs_status check_trace(const kvs_closed_loop_plan *plan, const kvs_trace_header *header, kvs_error *error) {
+    const kvs_model_config *c = &plan->model->config;
+    const struct {
+        const char *name;
+        int theirs, ours;
+    } shape[] = {{"/@head_dim", header->head_dim, c->head_dim},
+                 {"/@num_kv_heads", header->kv_heads, c->kv_heads},
+                 {"/@num_query_heads", header->query_heads, c->query_heads}};
+    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
+        if (shape[i].theirs != shape[i].ours)
+            return kvs_fail(error, KVS_INPUT, plan->trace, shape[i].name, "is %d, the model's is %d", shape[i].theirs,
+                            shape[i].ours);
+    if (strcmp(header->model_family, c->family) != 0)
+        return kvs_fail(error, KVS_INPUT, plan->trace, "/@model_family", "is '%s', the model's is '%s'",
+                        header->model_family, c->family);
+    return KVS_OK;
+}
+
 static kvs_status replay(const kvs_closed_loop_plan *plan, kvs_scheme *const *schemes, int count,
                          kvs_trace_summary *summary, kvs_result *results, kvs_error *error) {
     kvs_trace *trace;
     kvs_replay_options options = {.seed = (int64_t)plan->text.seed, .at_tokens = plan->at_tokens, .quiet = plan->quiet};
     KVS_TRY(kvs_backend_find("cpu", &options.backend, error));
     KVS_TRY(kvs_trace_open(plan->trace, &trace, error));
-    int theirs = kvs_trace_header_of(trace)->head_dim, ours = plan->model->config.head_dim;
-    kvs_status status =
-        theirs == ours
-            ? kvs_replay(trace, (const kvs_scheme *const *)schemes, count, &options, summary, results, error)
-            : kvs_fail(error, KVS_INPUT, plan->trace, "/@head_dim", "is %d, the model's is %d", theirs, ours);
+    kvs_status status = check_trace(plan, kvs_trace_header_of(trace), error);
+    if (status == KVS_OK)
+        status = kvs_replay(trace, (const kvs_scheme *const *)schemes, count, &options, summary, results, error);
     kvs_trace_close(trace);
     return status;
 }
@@ -177,6 +194,15 @@ static kvs_status summarize(const kvs_closed_loop_plan *plan, kvs_trace_summary 
 /* --- all of it -----------------------------------------------------------------------------------------------------
  */
 
+/* Nothing is to fail after hours that could have failed at once. */
+static kvs_status check(const kvs_closed_loop_plan *plan, kvs_error *error) {
+    if (plan->generation.generate > 0)
+        KVS_TRY(kvs_agreement_check(plan->model, plan->tokens, &plan->generation, error));
+    for (int i = 0; i < plan->tasks_count; i++)
+        KVS_TRY(kvs_task_check(plan->model, plan->tokenizer, plan->tokens, plan->tasks[i], &plan->task, error));
+    return KVS_OK;
+}
+
 static kvs_status begin(const kvs_closed_loop_plan *plan, kvs_scheme *const *schemes, int count, kvs_result *full,
                         kvs_result *results, kvs_trace_summary *summary, kvs_error *error) {
     if (plan->trace != NULL) KVS_TRY(replay(plan, schemes, count, summary, results, error));
@@ -198,6 +224,7 @@ static kvs_status begin(const kvs_closed_loop_plan *plan, kvs_scheme *const *sch
 kvs_status kvs_closed_loop_run(const kvs_closed_loop_plan *plan, kvs_scheme *const *schemes, int count,
                                kvs_result *full, kvs_result *results, kvs_trace_summary *summary, double *logit_seconds,
                                kvs_error *error) {
+    KVS_TRY(check(plan, error));
     KVS_TRY(begin(plan, schemes, count, full, results, summary, error));
     KVS_TRY(run_text(plan, schemes, count, full, results, logit_seconds, summary, error));
     if (plan->generation.generate > 0) KVS_TRY(run_generation(plan, schemes, count, full, results, error));

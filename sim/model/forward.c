@@ -79,10 +79,7 @@ static kvs_status set_up(kvs_session *s, kvs_error *error) {
 static kvs_status open_session(const kvs_model *model, const kvs_model_pass *pass, int capacity, int layers_kept,
                                kvs_session **session, kvs_error *error) {
     *session = NULL;
-    int limit = model->config.max_positions;
-    if (capacity < 1 || capacity > limit)
-        return kvs_fail(error, KVS_INPUT, model->directory, "max_position_embeddings",
-                        "%d tokens; the model admits 1 to %d", capacity, limit);
+    KVS_TRY(kvs_model_admits(model, capacity, error));
     if (pass->scheme != NULL) {
         KVS_TRY(kvs_scheme_without_queries(pass->scheme, "a closed loop", error));
         KVS_TRY(kvs_scheme_check_model(pass->scheme, model->config.name, model->config.layers, model->config.kv_heads,

@@ -177,6 +177,13 @@ void kvs_model_close(kvs_model *model) {
     free(model);
 }
 
+kvs_status kvs_model_admits(const kvs_model *model, int64_t tokens, kvs_error *error) {
+    int limit = model->config.max_positions;
+    if (tokens >= 1 && tokens <= limit) return KVS_OK;
+    return kvs_fail(error, KVS_INPUT, model->directory, "max_position_embeddings",
+                    "%lld tokens; the model admits 1 to %d", (long long)tokens, limit);
+}
+
 double kvs_model_step_bytes(const kvs_model *model, double tokens) {
     const kvs_model_config *c = &model->config;
     const kvs_device_model *device = model->device;

@@ -65,6 +65,9 @@ KVS_MUST_CHECK kvs_status kvs_model_open_with(const char *directory, const kvs_m
 /* The factor on q . k: 1 / sqrt(head_dim). */
 double kvs_model_softmax_scale(const kvs_model_config *config);
 
+/* KVS_INPUT unless sequences of so many tokens are within max_position_embeddings. */
+KVS_MUST_CHECK kvs_status kvs_model_admits(const kvs_model *model, int64_t tokens, kvs_error *error);
+
 /* Bytes that decoding a token behind `tokens` others reads in full precision: the cache, and all weights but the other
  * rows of an untied embedding. */
 double kvs_model_step_bytes(const kvs_model *model, double tokens);

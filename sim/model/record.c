@@ -173,10 +173,7 @@ kvs_status kvs_record(const kvs_model *model, const char *path, const kvs_record
     if (fit == 0 || wanted > fit)
         return kvs_fail(error, KVS_INPUT, "token ids", NULL, "%lld tokens do not fill %lld sequences of %d",
                         (long long)options->ids_count, (long long)(wanted > 0 ? wanted : 1), options->window_tokens);
-    if (options->window_tokens > model->config.max_positions - options->generate)
-        return kvs_fail(error, KVS_INPUT, model->directory, "max_position_embeddings",
-                        "%d tokens and %d to generate; the model admits %d", options->window_tokens, options->generate,
-                        model->config.max_positions);
+    KVS_TRY(kvs_model_admits(model, (int64_t)options->window_tokens + options->generate, error));
     recorder r = {.model = model, .options = options};
     kvs_status status = record_all(&r, path, (int)wanted, error);
     free(r.ids);

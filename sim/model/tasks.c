@@ -167,15 +167,38 @@ static kvs_status count_right(const task_run *t, const kvs_task_text *text, int 
     return KVS_OK;
 }
 
+/* The text of one sample; ids [context]. */
+static kvs_status make_sample(const kvs_task *task, const kvs_task_source *source, const kvs_task_options *o,
+                              int distance, int sample, int32_t *ids, kvs_task_text *text, kvs_error *error) {
+    kvs_task_source one = *source;
+    one.key = kvs_random_key(kvs_random_key(o->seed, (uint64_t)distance), (uint64_t)sample);
+    *text = (kvs_task_text){ids, o->context, 0};
+    return task->make(&one, distance, text, error);
+}
+
+kvs_status kvs_task_check(const kvs_model *model, const kvs_tokenizer *tokenizer, const kvs_tokens *filler,
+                          const kvs_task *task, const kvs_task_options *options, kvs_error *error) {
+    KVS_TRY(kvs_model_admits(model, options->context, error));
+    int32_t *ids = malloc(sizeof *ids * (size_t)options->context);
+    if (ids == NULL)
+        return kvs_fail(error, KVS_INPUT, model->directory, NULL, "out of memory for %d tokens", options->context);
+    kvs_task_source source = {tokenizer, filler, 0};
+    kvs_status status = KVS_OK;
+    for (int i = 0; i < options->distances_count && status == KVS_OK; i++) {
+        kvs_task_text text;
+        status = make_sample(task, &source, options, options->distances[i], 0, ids, &text, error);
+    }
+    free(ids);
+    return status;
+}
+
 static kvs_status score_distance(const task_run *t, const kvs_task_source *source, int distance, kvs_task_score *scores,
                                  kvs_progress *progress, kvs_error *error) {
     const kvs_task_options *o = t->options;
     for (int run = 0; run < t->runs; run++) scores[run] = (kvs_task_score){0};
     for (int sample = 0; sample < o->samples; sample++) {
-        kvs_task_source one = *source;
-        one.key = kvs_random_key(kvs_random_key(o->seed, (uint64_t)distance), (uint64_t)sample);
-        kvs_task_text text = {t->ids, o->context, 0};
-        KVS_TRY(t->task->make(&one, distance, &text, error));
+        kvs_task_text text;
+        KVS_TRY(make_sample(t->task, source, o, distance, sample, t->ids, &text, error));
         for (int run = 0; run < t->runs; run++) {
             int right;
             KVS_TRY(count_right(t, &text, run, sample, &right, error));

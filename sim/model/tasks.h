@@ -57,6 +57,11 @@ typedef struct kvs_task_score {
     double exact;          /* share of samples with all of them right */
 } kvs_task_score;
 
+/* Whether the model admits the context and every distance fits into it: before anything has run. */
+KVS_MUST_CHECK kvs_status kvs_task_check(const kvs_model *model, const kvs_tokenizer *tokenizer,
+                                         const kvs_tokens *filler, const kvs_task *task,
+                                         const kvs_task_options *options, kvs_error *error);
+
 /* Scores one task: scores [distances_count][count + 1], full precision first in each row. */
 KVS_MUST_CHECK kvs_status kvs_task_run(const kvs_model *model, const kvs_tokenizer *tokenizer, const kvs_tokens *filler,
                                        const kvs_task *task, kvs_scheme *const *schemes, int count,

@@ -46,7 +46,7 @@ fails 2 'last:N' 'queries that are none' $record --queries some
 fails 3 'do not fill' 'too few tokens' $record --sequences 5
 fails 3 'tokenizer.json: cannot be opened' 'text without a tokenizer' \
     "$KVSCOPE" record --model "$T/qwen3" --text "$T/tokens.h5" -o "$T/d.h5"
-fails 3 'admits 4096' 'more than the model admits' $record --window 300 --generate 4000
+fails 3 '4300 tokens; the model admits 1 to 4096' 'more than the model admits' $record --window 300 --generate 4000
 [ ! -e "$T/d.h5" ] && [ -z "$(find "$T" -name '*.tmp*')" ]
 report $? 'nothing is left of what failed'
 
