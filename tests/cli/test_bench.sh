@@ -54,7 +54,15 @@ for x in r:
 ' "$1" "$2"
     report "$status" 'whose table says what was measured'
 }
+golden=tests/golden/bench-h200.json
 if command -v gnuplot >/dev/null; then
+    draws $golden "$T/h200"
+    if [ "$(grep Produced plots/pictures/bench.svg)" = "$(grep Produced "$T/h200/bench.svg")" ]; then
+        cmp -s plots/pictures/bench.svg "$T/h200/bench.svg"
+        report $? 'the picture that ships is of the measurement that ships'
+    else
+        skip 'the picture that ships' 'another gnuplot drew it'
+    fi
     draws "$T/bench.json" "$T/plots"
     grep -q "every" "$T/plots/bench.gp" && [ -s "$T/plots/bench.svg" ] && grep -q 'dequantize v' "$T/plots/bench.svg"
     report $? 'with panels of attention and of pages'
@@ -69,6 +77,26 @@ assert len(rows) == 14 and all(abs(float(y["speedup"]) / best[y["layout"], int(y
 else
     skip 'pictures' 'needs gnuplot'
 fi
+
+# --- the measurement of an H200 that ships ------------------------------------------------------------------------
+
+run "$PY" tools/bench_tables.py $golden
+[ "$status" -le 1 ] && [ "$(grep -c '^|' "$T/.out")" -gt 20 ]
+report $? 'its tables'
+grep . "$T/.out" | grep -vFx -f kernels/PERFORMANCE.md >"$T/differs"
+mv "$T/differs" "$T/.out"
+[ ! -s "$T/.out" ]
+report $? 'are those of PERFORMANCE.md, which names every bar that is missed'
+run "$PY" -c '
+import json, sys
+d = json.load(open(sys.argv[1]))
+for row in d["results"]:
+    if row["kernel"] == "decode_attention": row["seconds"] *= 1.6
+json.dump(d, open(sys.argv[2], "w"))' $golden "$T/slow.json"
+run "$PY" tools/bench_tables.py "$T/slow.json"
+[ "$status" = 1 ] && grep -q 'missed: fragment takes 2[.0-9]* times its floor' "$T/.out"
+report $? 'slower attention misses its bars'
+
 broken() { # broken NAME PATTERN STATEMENTS over d: the document so changed is refused
     run "$PY" -c '
 import json, sys
