@@ -26,13 +26,14 @@
 #include "core/half.h"
 #include "kernels/bit_allocation.h"
 #include "kernels/calibrated.h"
+#include "kernels/error_feedback.h"
 #include "kernels/query_moments.h"
 #include "kernels/row_coder.h"
 #include "kernels/scheme.h"
 #include "kernels/transform.h"
 
 enum { AFTER, BEFORE };
-enum { UNWEIGHED, BY_QUERIES };
+enum { UNWEIGHED, BY_QUERIES, FEEDBACK };
 enum {
     MEAN_BITS = 8,
     SCALE_BITS = 8,
@@ -45,12 +46,12 @@ enum {
 
 typedef struct config {
     int coding, max_bits, rope, weigh, rank_window, page, sink, window;
-    double k_bits, v_bits;
+    double k_bits, v_bits, ridge;
     char constants[KVS_PARAM_TEXT_BYTES];
 } config;
 
 static const char *const rope_choices[] = {"after", "before", NULL};
-static const char *const weigh_choices[] = {"none", "queries", NULL};
+static const char *const weigh_choices[] = {"none", "queries", "feedback", NULL};
 
 #define INT_PARAM(FIELD, DEFAULT, LOW, HIGH, UNIT, SUMMARY)                                                            \
     { #FIELD, KVS_PARAM_INT, offsetof(config, FIELD), DEFAULT, LOW, HIGH, UNIT, SUMMARY, NULL }
@@ -65,14 +66,16 @@ static const kvs_param params[] = {
     INT_PARAM(max_bits, "4", 1, MOST_BITS, "bits", "widest code"),
     CHOICE_PARAM(coding, "trellis", kvs_row_coding_choices, "how a channel's values become codes"),
     CHOICE_PARAM(rope, "after", rope_choices, "K is stored after or before the rotary embedding"),
-    CHOICE_PARAM(weigh, "none", weigh_choices, "variances of K channels are weighed by past queries' second moments"),
+    CHOICE_PARAM(weigh, "none", weigh_choices,
+                 "by past queries' second moments: the variances of K channels; or their errors, fed back (LDLQ)"),
+    REAL_PARAM(ridge, "1", 0.001, 1e6, "", "feedback: this part of the moments' diagonal is added to it"),
     INT_PARAM(rank_window, "512", 0, 1000000, "tokens",
               "positions before a page is stored whose queries count; 0: all"),
     INT_PARAM(page, "128", 8, 4096, "tokens", "tokens of a page"),
     INT_PARAM(sink, "32", 0, 1000000, "tokens", "first tokens kept in full precision"),
     INT_PARAM(window, "128", 0, 1000000, "tokens", "last tokens of V kept in full precision"),
     {"constants", KVS_PARAM_TEXT, offsetof(config, constants), "", 0, 0, "",
-     "a file of kvscope calibrate; then k_bits, v_bits, max_bits, coding, rope and weigh have no say", NULL},
+     "a file of kvscope calibrate; then k_bits, v_bits, max_bits, coding, rope, weigh and ridge have no say", NULL},
     {.name = NULL},
 };
 
@@ -82,11 +85,12 @@ static const kvs_param params[] = {
 typedef struct codec_config {
     kvs_row_coder coder;
     int planes, max_bits, weigh, paired; /* paired: the two channels of a rotary pair share a weight */
+    double ridge;
 } codec_config;
 
 /* What is known of a page's channels; [head_dim] each. */
 typedef struct channels {
-    double *variances, *gains;
+    double *variances, *gains, *factor; /* factor: [head_dim][head_dim], with feedback alone */
     float *means, *deviations, *moments;
     uint8_t *widths;
 } channels;
@@ -102,7 +106,8 @@ static size_t divide(const kvs_store *store, float *scratch, work *w) {
     size_t dim = (size_t)store->head_dim, tokens = (size_t)store->window.page_tokens, at = 0;
     w->c.variances = (double *)(void *)scratch;
     w->c.gains = w->c.variances + dim;
-    at += 4 * dim;
+    w->c.factor = w->c.gains + dim;
+    at += 4 * dim + (((const codec_config *)store->config)->weigh == FEEDBACK ? 2 * dim * dim : 0);
     float **parts[] = {&w->c.means, &w->c.deviations, &w->c.moments, &w->rows, &w->unit, &w->values, &w->row_scratch};
     size_t floats[] = {dim, dim, dim, dim * tokens, tokens, tokens, kvs_trellis_scratch((int)tokens)};
     for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) {
@@ -147,12 +152,28 @@ static void subtract_means(int dim, int tokens, work *w) {
 
 static void weigh(const kvs_store *store, const kvs_page_context *first, int page, channels *c) {
     const codec_config *coding = store->config;
+    if (coding->weigh == UNWEIGHED) return;
     kvs_page_context context = kvs_page_context_of(first, &store->window, store->needs, page);
+    if (coding->weigh == FEEDBACK) {
+        kvs_feedback_factor(&context.queries, store->head_dim, coding->ridge, c->factor);
+        for (int d = 0; d < store->head_dim; d++) c->variances[d] *= c->factor[d * store->head_dim + d];
+        return;
+    }
     kvs_query_square(&context.queries, c->moments);
     for (int d = 0; d < store->head_dim; d++) {
         int partner = coding->paired ? kvs_rope_partner(first->rope, d) : d;
         c->variances[d] *= 0.5 * ((double)c->moments[d] + (double)c->moments[partner]);
     }
+}
+
+/* What row d has to be for the errors of the rows behind it, which were coded before. */
+static void feed_back(const kvs_store *store, int d, work *w) {
+    int tokens = store->window.page_tokens;
+    const float *row = w->rows + d * tokens;
+    kvs_feedback_apply(w->c.factor, store->head_dim, tokens, d, w->rows);
+    double square = 0.0;
+    for (int t = 0; t < tokens; t++) square += (double)row[t] * (double)row[t];
+    w->c.deviations[d] = (float)sqrt(square / tokens);
 }
 
 /* Codes row d; values [tokens] become what is stored of it, the mean included. */
@@ -178,13 +199,15 @@ static void code_page(const kvs_store *store, const kvs_page_context *first, int
     for (int t = 0; t < tokens; t++)
         for (int d = 0; d < dim; d++) w->rows[d * tokens + t] = x[(size_t)t * (size_t)dim + (size_t)d];
     subtract_means(dim, tokens, w);
-    if (coding->weigh == BY_QUERIES) weigh(store, first, page, &w->c);
+    weigh(store, first, page, &w->c);
     kvs_allocate_bits(dim, w->c.variances, coding->max_bits, coding->coder.distortion, coding->planes, w->c.gains,
                       w->c.widths);
-    for (int d = 0; d < dim; d++) {
+    for (int d = dim - 1; d >= 0; d--) {
+        if (coding->weigh == FEEDBACK) feed_back(store, d, w);
         code_row(coding, tokens, d, w);
         for (int t = 0; t < tokens; t++) {
             size_t at = (size_t)t * (size_t)dim + (size_t)d;
+            w->rows[d * tokens + t] = w->values[t] - x[at]; /* the error, for feed_back */
             if (x_hat != NULL) x_hat[at] = w->values[t];
             if (codes != NULL) codes[at] = w->codes[t];
         }
@@ -279,12 +302,16 @@ static kvs_status open_tcq(kvs_scheme *scheme, kvs_error *error) {
     kvs_window k_window = {.sink_tokens = c->sink, .page_tokens = c->page}, v_window = k_window;
     v_window.recent_tokens = c->window;
     if (c->constants[0] != '\0') return open_calibrated(scheme, k_window, v_window, error);
+    if (c->weigh == FEEDBACK && c->rope == BEFORE)
+        return kvs_fail(error, KVS_USAGE, scheme->spec, "weigh",
+                        "feedback goes with rope=after: keys before the embedding have other moments at each distance");
     KVS_TRY(open_store(scheme, &scheme->v, v_window, c->v_bits, error));
     KVS_TRY(open_store(scheme, &scheme->k, k_window, c->k_bits, error));
     codec_config *k = scheme->k.config;
     k->weigh = c->weigh;
+    k->ridge = c->ridge;
     k->paired = c->rope == BEFORE;
-    if (c->weigh == BY_QUERIES) scheme->k.needs = (kvs_query_needs){KVS_QUERIES_PAST, 0, c->rank_window};
+    if (c->weigh != UNWEIGHED) scheme->k.needs = (kvs_query_needs){KVS_QUERIES_PAST, 0, c->rank_window};
     const kvs_map unturn = {.type = &kvs_map_unturn};
     return c->rope == BEFORE ? kvs_transform_store(scheme, &scheme->k, &unturn, 1, error) : KVS_OK;
 }

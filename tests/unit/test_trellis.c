@@ -211,8 +211,12 @@ static void the_defaults_fit_the_budget(void **state) {
     static const struct {
         const char *spec;
         double most;
-    } budgets[] = {{"tcq", 2.53125}, {"tcq:rope=before", 2.53125}, {"tcq:k_bits=2.5", 2.40625}};
-    for (int i = 0; i < 3; i++) {
+    } budgets[] = {{"tcq", 2.53125},
+                   {"tcq:rope=before", 2.53125},
+                   {"tcq:k_bits=2.5", 2.40625},
+                   {"tcq:weigh=feedback", 2.53125},
+                   {"tcq:weigh=feedback,k_bits=2.5", 2.40625}};
+    for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
         kvs_scheme *scheme;
         kvs_error error;
         assert_int_equal(kvs_scheme_open(budgets[i].spec, 128, &scheme, &error), KVS_OK);
