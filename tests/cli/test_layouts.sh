@@ -63,6 +63,9 @@ for layout in json.load(open(sys.argv[1]))["layouts"]:
             assert write["compulsory_read_bytes"] == read["compulsory_written_bytes"] == 32768
             assert read["compulsory_read_bytes"] == write["compulsory_written_bytes"]
             assert read["loads"]["sectors"] * 32 >= read["compulsory_read_bytes"]
+            # One pass: nothing goes through global memory twice, on the way in or out.
+            assert write["loads"]["sectors"] + write["async_copies"]["sectors"] == 1024
+            assert 0 <= write["compulsory_written_bytes"] - write["stores"]["useful_bytes"] <= 32, layout["layout"]
 PYTHON
     report $? 'every sector of a page is written and read, and full precision wastes none'
 else
