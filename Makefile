@@ -163,7 +163,7 @@ bench: ## set up, build, and compare speed with memcpy and with NumPy in one run
 	@$(MAKE) --no-print-directory all
 	@B=$(B) PYTHON=$(PYTHON) tools/bench.sh
 
-fuzz: ## fuzz the parsers of a model's files with libFuzzer (needs clang): make fuzz FUZZ_SECONDS=60
+fuzz: ## fuzz the parsers of models and requests with libFuzzer (needs clang): make fuzz FUZZ_SECONDS=60
 	@B=$(B) tools/fuzz.sh
 
 install: all ## install into PREFIX (default /usr/local)

@@ -1,5 +1,6 @@
-/* parsers.h: the parsers of a model's files as fuzz targets: bytes in, no crash, no leak, and either success or
- * KVS_INPUT with a rule. Used by the libFuzzer program (fuzz_parsers.c) and by the plain one (test_parsers.c). */
+/* parsers.h: the parsers of a model's files and of request traces as fuzz targets: bytes in, no crash, no leak, and
+ * either success or KVS_INPUT with a rule. Used by the libFuzzer program (fuzz_parsers.c) and by the plain one
+ * (test_parsers.c). */
 #ifndef KVS_TESTS_FUZZ_PARSERS_H
 #define KVS_TESTS_FUZZ_PARSERS_H
 
@@ -8,10 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "sim/model/config.h"
 #include "sim/model/safetensors.h"
 #include "sim/model/tokenizer.h"
+#include "traces/requests.h"
 
 /* Each target returns whether the bytes were accepted. */
 
@@ -73,9 +77,31 @@ static int fuzz_tokenizer(const uint8_t *data, size_t size) {
     return 1;
 }
 
+/* The readers of requests stream from a file: one in memory. */
+static int fuzz_requests(const uint8_t *data, size_t size) {
+    static int file = -1;
+    char path[64];
+    if (file < 0 && (file = memfd_create("requests", 0)) < 0) abort();
+    if (ftruncate(file, 0) != 0 || pwrite(file, data, size, 0) != (ssize_t)size) abort();
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    kvs_requests requests;
+    kvs_error error = {0};
+    kvs_request_options options = {.skip_bad = (int)(size % 2)};
+    kvs_status status = kvs_requests_load(path, NULL, options, &requests, &error);
+    expect_refusal(status, &error);
+    if (status != KVS_OK) return 0;
+    for (int64_t i = 0; i < requests.block_start[requests.count]; i++)
+        if (requests.block_ids[i] >= requests.unique_blocks) abort();
+    kvs_requests_clear(&requests);
+    return 1;
+}
+
 static const struct {
     const char *name; /* of the folder of its seeds, tests/fuzz/corpus/NAME */
     int (*run)(const uint8_t *data, size_t size);
-} fuzz_targets[] = {{"safetensors", fuzz_safetensors}, {"config", fuzz_config}, {"tokenizer", fuzz_tokenizer}};
+} fuzz_targets[] = {{"safetensors", fuzz_safetensors},
+                    {"config", fuzz_config},
+                    {"tokenizer", fuzz_tokenizer},
+                    {"requests", fuzz_requests}};
 
 #endif

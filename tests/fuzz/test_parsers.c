@@ -107,8 +107,13 @@ static void tokenizers_survive(void **state) {
     run_target(2);
 }
 
+static void requests_survive(void **state) {
+    (void)state;
+    run_target(3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(safetensors_survive), cmocka_unit_test(configurations_survive),
-                                       cmocka_unit_test(tokenizers_survive)};
+                                       cmocka_unit_test(tokenizers_survive), cmocka_unit_test(requests_survive)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
