@@ -8,6 +8,7 @@
 #include "analysis/rate_distortion.h"
 #include "core/progress.h"
 #include "core/random.h"
+#include "kernels/blas.h"
 #include "kernels/transform.h"
 #include "sim/calibrate_fit.h"
 #include "sim/cpu_unit.h"
@@ -270,7 +271,8 @@ kvs_status kvs_calibrate(kvs_trace *trace, const kvs_calibrate_options *options,
     if (r.header->head_dim > KVS_MAX_HEAD_DIM || !r.header->causal)
         return kvs_fail(error, KVS_INPUT, kvs_trace_path(trace), NULL,
                         "calibration is for causal attention and a head_dim of at most %d", KVS_MAX_HEAD_DIM);
-    kvs_status status = know_rope(&r, error);
+    kvs_status status = kvs_blas_begin(error);
+    if (status == KVS_OK) status = know_rope(&r, error);
     if (status == KVS_OK) status = allocate(&r, error);
     if (status == KVS_OK) status = gather(&r, error);
     if (status == KVS_OK) status = fit(&r, header, records, heads, error);

@@ -1,6 +1,5 @@
 #include "sim/rank.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 
 #include "core/file.h"
 #include "core/progress.h"
+#include "kernels/blas.h"
 #include "sim/rank_study.h"
 
 /* Pages of a sequence that its last recorded query reads. */
@@ -206,8 +206,8 @@ static kvs_status judge(kvs_rank_study *s, kvs_error *error) {
 
 kvs_status kvs_rank(kvs_trace *trace, const kvs_rank_options *options, kvs_rank_results *results, kvs_error *error) {
     kvs_rank_study s = {.trace = trace, .options = options, .results = results};
-    openblas_set_num_threads(1);
-    kvs_status status = describe(&s, error);
+    kvs_status status = kvs_blas_begin(error);
+    if (status == KVS_OK) status = describe(&s, error);
     if (status == KVS_OK) status = for_units(&s, "rank: scores", kvs_rank_score_unit, 0, NULL, error);
     if (status == KVS_OK) status = kvs_rank_share(&s, error);
     if (status == KVS_OK) status = judge(&s, error);
