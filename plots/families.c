@@ -22,7 +22,7 @@ double kvs_family_legend_bottom(const kvs_scheme_labels *labels, int width, doub
     legend_entry entry = {.y = y};
     double x = LEFT;
     for (int i = 0; i < labels->families_count; i++) x = place(&labels->families[i], width, x, entry.y, &entry);
-    return entry.y + LINE - 2;
+    return entry.y + LINE - 2 + (labels->shared[0] ? LINE : 0);
 }
 
 void kvs_family_legend_write(kvs_figure *figure, const kvs_scheme_labels *labels, double y) {
@@ -38,6 +38,12 @@ void kvs_family_legend_write(kvs_figure *figure, const kvs_scheme_labels *labels
     for (int i = 0; i < labels->families_count; i++) {
         x = place(&labels->families[i], figure->width, x, entry.y, &entry);
         kvs_style_legend_point(figure, entry.x, entry.y, kvs_style_filled_shape(i), kvs_style_color(i), entry.text);
+    }
+    if (labels->shared[0]) {
+        char text[256];
+        snprintf(text, sizeof text - 4, "all that set it: %s", labels->shared);
+        kvs_style_fit(text, KVS_FONT_SMALL, figure->width - 60);
+        kvs_style_label(figure, LEFT - 8, entry.y + LINE, KVS_LEFT, KVS_FONT_SMALL, KVS_FAINT, text);
     }
     for (int m = 0; m < 4; m++) {
         fprintf(figure->gp, "array %s[%d] = [", marks[m].name, labels->families_count);

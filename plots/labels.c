@@ -55,7 +55,6 @@ static int is_common_to_all(const kvs_results *results, const char *scheme, cons
 /* Is the parameter the same in all of several schemes of the family? */
 static int is_common(const kvs_results *results, const char *scheme, const char *token) {
     int several = 0;
-    if (is_common_to_all(results, scheme, token)) return 1;
     for (int i = 0; i < results->results_count; i++) {
         const char *other = scheme_of(&results->results[i]);
         if (!same_family(scheme, other)) continue;
@@ -93,15 +92,25 @@ static size_t shown_from(const char *token, size_t length) {
     return is_word(token, length) ? strcspn(token, "=") + 1 : 0;
 }
 
-static void describe(const kvs_results *results, const kvs_result *result, kvs_scheme_label *label,
-                     kvs_scheme_family *family) {
+/* Is the word one of the text's? */
+static int has_word(const char *text, const char *word, size_t length) {
+    for (; *text != '\0'; text += strcspn(text, " "), text += *text == ' ')
+        if (strcspn(text, " ") == length && memcmp(text, word, length) == 0) return 1;
+    return 0;
+}
+
+static void describe(const kvs_results *results, const kvs_result *result, kvs_scheme_labels *labels,
+                     kvs_scheme_label *label) {
+    kvs_scheme_family *family = &labels->families[label->family];
     const char *scheme = scheme_of(result);
     append(label->text, sizeof label->text, scheme, family_length(scheme));
     snprintf(family->name, sizeof family->name, "%.*s", (int)family_length(scheme), scheme);
     family->common[0] = '\0';
     for (const char *token = first_parameter(scheme); *token != '\0'; token = next_parameter(token)) {
         size_t length = strcspn(token, ","), key = shown_from(token, length);
-        if (is_common(results, scheme, token))
+        if (is_common_to_all(results, scheme, token)) {
+            if (!has_word(labels->shared, token, length)) append(labels->shared, sizeof labels->shared, token, length);
+        } else if (is_common(results, scheme, token))
             append(family->common, sizeof family->common, token, length);
         else
             append(label->text, sizeof label->text, token + key, length - key);
@@ -113,6 +122,7 @@ static void describe(const kvs_results *results, const kvs_result *result, kvs_s
 kvs_status kvs_scheme_labels_make(const kvs_results *results, kvs_scheme_labels *labels, kvs_error *error) {
     size_t count = (size_t)results->results_count;
     labels->families_count = 0;
+    labels->shared[0] = '\0';
     labels->labels = calloc(count + 1, sizeof *labels->labels);
     labels->families = calloc(count + 1, sizeof *labels->families);
     if (labels->labels == NULL || labels->families == NULL) {
@@ -126,7 +136,7 @@ kvs_status kvs_scheme_labels_make(const kvs_results *results, kvs_scheme_labels 
                 family = labels->labels[k].family;
         labels->families_count += family == labels->families_count;
         labels->labels[i].family = family;
-        describe(results, &results->results[i], &labels->labels[i], &labels->families[family]);
+        describe(results, &results->results[i], labels, &labels->labels[i]);
     }
     return KVS_OK;
 }

@@ -17,13 +17,15 @@ typedef struct kvs_scheme_label {
 
 typedef struct kvs_scheme_family {
     char name[40];
-    char common[160]; /* "page=128 sink=32": what all its schemes, if several, have in common; may be "" */
+    char common[160]; /* "page=128 meta=fp32": what all its schemes, if several, have in common and not all families
+                       * that name it; may be "" */
 } kvs_scheme_family;
 
 typedef struct kvs_scheme_labels {
     kvs_scheme_label *labels; /* [results_count] */
     kvs_scheme_family *families;
     int families_count; /* in the order in which the file has them */
+    char shared[160];   /* "sink=32 window=128": what all that name it, of several families, agree on; may be "" */
 } kvs_scheme_labels;
 
 /* *labels is the caller's, freed with kvs_scheme_labels_clear. Long texts are cut. */

@@ -10,7 +10,7 @@ enum { KC, KT };
 enum { KEY_GROUP = 128 };
 
 typedef struct config {
-    int bits, format, residual, sink;
+    int bits, format, residual, sink, window;
 } config;
 
 static const char *const format_choices[] = {"kc", "kt", NULL};
@@ -22,6 +22,7 @@ static const kvs_param params[] = {
     {"residual", KVS_PARAM_INT, offsetof(config, residual), "auto", KEY_GROUP, 4096, "tokens",
      "block in full precision, a multiple of 128; auto: 512 / bits", NULL},
     KVS_SINK_PARAM(config, "0"),
+    KVS_V_RECENT_PARAM(config, "0"),
     {.name = NULL},
 };
 
@@ -37,7 +38,9 @@ static kvs_status open_bitdecoding(kvs_scheme *scheme, kvs_error *error) {
         .bits = c->bits,
         .rule = {.rounding = KVS_ROUND_HALF_UP, .meta = KVS_META_BINARY16},
     };
-    KVS_TRY(kvs_affine_store(scheme, &scheme->v, window, &codec, error));
+    kvs_window v_window = window;
+    v_window.recent_tokens = c->window;
+    KVS_TRY(kvs_affine_store(scheme, &scheme->v, v_window, &codec, error));
     if (c->format == KC) {
         codec.axis = KVS_AXIS_CHANNEL;
         codec.group = KEY_GROUP;

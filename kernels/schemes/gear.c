@@ -19,7 +19,7 @@ enum { FORMULA, CODE };
 enum { MOST_RANK = 16, MOST_PAGE = 1024 };
 
 typedef struct config {
-    int bits, group, rank, rounds, page, sink, variant;
+    int bits, group, rank, rounds, page, sink, window, variant;
     double sparsity;
 } config;
 
@@ -37,6 +37,7 @@ static const kvs_param params[] = {
     {"variant", KVS_PARAM_CHOICE, offsetof(config, variant), "formula", 0, 0, "",
      "levels: 2^bits - 1, or bits^2 - 1 as the published code has it", variant_choices},
     KVS_SINK_PARAM(config, "0"),
+    KVS_V_RECENT_PARAM(config, "0"),
     {.name = NULL},
 };
 
@@ -163,9 +164,10 @@ static kvs_bits page_bits(const kvs_store *store) {
 
 static const kvs_codec codec = {pages, scratch_floats, NULL, page_bits};
 
-static kvs_status open_store(kvs_scheme *scheme, kvs_store *store, kvs_affine_config *base, kvs_error *error) {
+static kvs_status open_store(kvs_scheme *scheme, kvs_store *store, kvs_affine_config *base, int recent,
+                             kvs_error *error) {
     const config *c = scheme->config;
-    kvs_window window = {.sink_tokens = c->sink, .page_tokens = c->page};
+    kvs_window window = {.sink_tokens = c->sink, .page_tokens = c->page, .recent_tokens = recent};
     KVS_TRY(kvs_affine_store(scheme, store, window, base, error));
     gear g = {.base = *store, .per_channel = base->axis == KVS_AXIS_CHANNEL, .rank = c->rank, .rounds = c->rounds};
     g.kept = (int)((g.per_channel ? c->page : scheme->head_dim) * c->sparsity / 2.0);
@@ -185,9 +187,9 @@ static kvs_status open_gear(kvs_scheme *scheme, kvs_error *error) {
     if (c->rank >= c->page || c->rank >= scheme->head_dim)
         return kvs_fail(error, KVS_USAGE, scheme->spec, "rank", "%d is not below page %d and head_dim %d", c->rank,
                         c->page, scheme->head_dim);
-    KVS_TRY(open_store(scheme, &scheme->k, &base, error));
+    KVS_TRY(open_store(scheme, &scheme->k, &base, 0, error));
     base.axis = KVS_AXIS_TOKEN;
-    return open_store(scheme, &scheme->v, &base, error);
+    return open_store(scheme, &scheme->v, &base, c->window, error);
 }
 
 const kvs_scheme_type kvs_scheme_gear = {

@@ -8,7 +8,7 @@
 #include "kernels/schemes/params.h"
 
 typedef struct config {
-    int bits, group, residual, passes, sink;
+    int bits, group, residual, passes, sink, window;
 } config;
 
 /* The affine store of one pass, and how often. */
@@ -26,6 +26,7 @@ static const kvs_param params[] = {
     {"passes", KVS_PARAM_INT, offsetof(config, passes), "1", 1, 64, "",
      "times that a page is quantized: the published code does it again with each new page", NULL},
     KVS_SINK_PARAM(config, "0"),
+    KVS_V_RECENT_PARAM(config, "0"),
     {.name = NULL},
 };
 
@@ -66,6 +67,7 @@ static kvs_status open_hf_quantized(kvs_scheme *scheme, kvs_error *error) {
     };
     kvs_store *stores[] = {&scheme->k, &scheme->v};
     for (int i = 0; i < 2; i++) {
+        window.recent_tokens = i == 0 ? 0 : c->window;
         KVS_TRY(kvs_affine_store(scheme, stores[i], window, &codec, error));
         repeated r = {*stores[i], c->passes};
         if (c->passes > 1) KVS_TRY(kvs_store_make(scheme, stores[i], window, &repeated_codec, &r, sizeof r, error));

@@ -14,6 +14,11 @@
         "window", KVS_PARAM_INT, offsetof(CONFIG, window), DEFAULT, 0, 1000000, "tokens",                              \
             "last tokens kept in full precision", NULL                                                                 \
     }
+#define KVS_V_RECENT_PARAM(CONFIG, DEFAULT)                                                                            \
+    {                                                                                                                  \
+        "window", KVS_PARAM_INT, offsetof(CONFIG, window), DEFAULT, 0, 1000000, "tokens",                              \
+            "last tokens of V kept in full precision, where the publication has none", NULL                            \
+    }
 #define KVS_PREFIX_PARAM(CONFIG, DEFAULT, WHAT)                                                                        \
     {                                                                                                                  \
         "prefix", KVS_PARAM_INT, offsetof(CONFIG, prefix), DEFAULT, 1, 1000000, "tokens",                              \

@@ -13,7 +13,7 @@
 #include "kernels/schemes/params.h"
 
 typedef struct config {
-    int radius_bits, angle_bits, v_bits, page, sink;
+    int radius_bits, angle_bits, v_bits, page, sink, window;
 } config;
 
 static const kvs_param params[] = {
@@ -22,6 +22,7 @@ static const kvs_param params[] = {
     {"v_bits", KVS_PARAM_INT, offsetof(config, v_bits), "4", 0, 8, "bits", "of a V code; 0: full precision", NULL},
     {"page", KVS_PARAM_INT, offsetof(config, page), "128", 1, 4096, "tokens", "tokens of K that share a scale", NULL},
     KVS_SINK_PARAM(config, "0"),
+    KVS_V_RECENT_PARAM(config, "0"),
     {.name = NULL},
 };
 
@@ -100,6 +101,7 @@ static kvs_status open_polarquant(kvs_scheme *scheme, kvs_error *error) {
         return KVS_OK;
     }
     window.page_tokens = 1;
+    window.recent_tokens = c->window;
     kvs_affine_config uniform = {
         .axis = KVS_AXIS_TOKEN, .group = scheme->head_dim, .group_param = "head_dim", .bits = c->v_bits};
     uniform.rule = (kvs_affine_rule){.rounding = KVS_ROUND_HALF_EVEN, .divisor = KVS_DIVIDE_BY_STORED};

@@ -18,7 +18,7 @@
 enum { MOST_PAGE = 1024 };
 
 typedef struct config {
-    int high_bits, low_bits, page, probes, sink;
+    int high_bits, low_bits, page, probes, sink, window;
     double salient;
 } config;
 
@@ -30,6 +30,7 @@ static const kvs_param params[] = {
     {"probes", KVS_PARAM_INT, offsetof(config, probes), "512", 0, 1000000, "tokens",
      "positions before a page is stored whose queries probe; 0: all", NULL},
     KVS_SINK_PARAM(config, "0"),
+    KVS_V_RECENT_PARAM(config, "0"),
     {.name = NULL},
 };
 
@@ -132,8 +133,10 @@ static void pages(const kvs_store *store, const kvs_page_context *first, int64_t
     int head_dim = store->head_dim;
     size_t elements = (size_t)z->c.page * (size_t)head_dim;
     float levels[MOST_PAGE];
+    kvs_window window = store->window;
+    window.recent_tokens = 0; /* V may be stored later than K, but the tokens chosen are the same and said once */
     for (int64_t p = 0; p < count; p++) {
-        kvs_page_context at = kvs_page_context_of(first, &store->window, store->needs, first->place.page + (int)p);
+        kvs_page_context at = kvs_page_context_of(first, &window, store->needs, first->place.page + (int)p);
         const float *page = x + (size_t)p * elements;
         const float *keys = z->is_value && at.keys != NULL ? at.keys + at.first_token * head_dim : page;
         float *x_hat = out.x_hat + (size_t)p * elements;
@@ -181,6 +184,7 @@ static kvs_status open_zipcache(kvs_scheme *scheme, kvs_error *error) {
     kvs_query_needs needs = {KVS_QUERIES_PAST, 1, c->probes};
     KVS_TRY(kvs_store_make(scheme, &scheme->k, window, &codec, &z, sizeof z, error));
     z.is_value = 1;
+    window.recent_tokens = c->window;
     KVS_TRY(kvs_store_make(scheme, &scheme->v, window, &codec, &z, sizeof z, error));
     scheme->k.needs = scheme->v.needs = needs;
     return KVS_OK;

@@ -170,6 +170,8 @@ static void labels_leave_out_what_all_agree_on(void **state) {
     kvs_error error;
     assert_int_equal(kvs_scheme_labels_make(&results, &labels, &error), KVS_OK);
     for (int i = 0; i < 5; i++) assert_string_equal(labels.labels[i].text, texts[i]);
+    assert_string_equal(labels.shared, "sink=32"); /* said once, and with no family */
+    for (int i = 0; i < labels.families_count; i++) assert_string_equal(labels.families[i].common, "");
     kvs_scheme_labels_clear(&labels);
 }
 
