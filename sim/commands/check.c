@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <stdio.h>
 
+#include "analysis/rank_result.h"
 #include "core/progress.h"
 #include "core/version.h"
 #include "sim/command.h"
@@ -98,12 +99,30 @@ static kvs_status check_requests(const char *path, const settings *s, kvs_error 
     return kvs_requests_report_check(path, &s->common, error);
 }
 
+static kvs_status check_ranking(const char *path, const settings *s, kvs_error *error) {
+    kvs_rank_results results;
+    KVS_TRY(kvs_rank_results_read_h5(path, &results, error));
+    if (s->common.json) {
+        cJSON *found = cJSON_CreateObject();
+        cJSON_AddNumberToObject(found, "pages", results.pages_count);
+        cJSON_AddNumberToObject(found, "metrics", results.metrics_count - 2);
+        cJSON_AddNumberToObject(found, "ratios", results.ratios_count);
+        print_json(path, "ranking", found);
+    } else if (!s->common.quiet) {
+        printf("%s: ok, a ranking study of %d pages, %d metrics and %d boost ratios\n", path, results.pages_count,
+               results.metrics_count - 2, results.ratios_count);
+    }
+    kvs_rank_results_clear(&results);
+    return KVS_OK;
+}
+
 /* The kinds of files, each with a look at the file that tells it from those below it; NULL takes what is left. */
 static const struct {
     int (*probe)(const char *path);
     kvs_status (*check)(const char *path, const settings *s, kvs_error *error);
 } kinds[] = {
     {kvs_requests_probe, check_requests},
+    {kvs_rank_results_is_h5, check_ranking},
     {NULL, check_trace},
 };
 
@@ -117,7 +136,7 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
 
 const kvs_command kvs_command_check = {
     .name = "check",
-    .arguments = "TRACE|REQUESTS",
+    .arguments = "TRACE|REQUESTS|RANKING",
     .summary = "validate a file against its format; exit 3 and one line on the first fault",
     .details = "  kvscope check trace.h5\n",
     .options = options,

@@ -1,11 +1,15 @@
 /* info.c: kvscope info: what is in a trace, its size and statistics. */
+#include <cjson/cJSON.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "analysis/rank_result.h"
 #include "core/progress.h"
 #include "sim/command.h"
 #include "sim/commands/info.h"
+#include "sim/commands/rank_print.h"
 #include "sim/commands/requests_report.h"
 
 typedef struct settings {
@@ -97,12 +101,40 @@ static kvs_status describe_requests(const char *path, const settings *s, kvs_err
     return kvs_requests_report_info(path, &s->common, error);
 }
 
+static kvs_status print_ranking_json(const kvs_rank_results *results, kvs_error *error) {
+    cJSON *root = kvs_rank_results_to_json(results), *name = cJSON_CreateString("info");
+    if (name != NULL && !cJSON_ReplaceItemInObject(root, "command", name)) cJSON_Delete(name);
+    char *text = root != NULL ? cJSON_Print(root) : NULL;
+    cJSON_Delete(root);
+    if (text == NULL) return kvs_fail(error, KVS_INPUT, NULL, NULL, "out of memory");
+    puts(text);
+    cJSON_free(text);
+    return KVS_OK;
+}
+
+/* What kvscope rank printed when it wrote the file, and of what. */
+static kvs_status describe_ranking(const char *path, const settings *s, kvs_error *error) {
+    kvs_rank_results r;
+    KVS_TRY(kvs_rank_results_read_h5(path, &r, error));
+    kvs_status status = KVS_OK;
+    if (s->common.json) {
+        status = print_ranking_json(&r, error);
+    } else if (!s->common.quiet) {
+        printf("%s: ranking study of %s (%s), %d layers, %d KV heads, head_dim %d, %d sequences\n", path, r.trace_path,
+               r.model_name, r.layers, r.kv_heads, r.head_dim, r.sequences);
+        kvs_rank_print(&r);
+    }
+    kvs_rank_results_clear(&r);
+    return status;
+}
+
 /* The kinds of files, each with a look at the file that tells it from those below it; NULL takes what is left. */
 static const struct {
     int (*probe)(const char *path);
     kvs_status (*describe)(const char *path, const settings *s, kvs_error *error);
 } kinds[] = {
     {kvs_requests_probe, describe_requests},
+    {kvs_rank_results_is_h5, describe_ranking},
     {NULL, describe_trace},
 };
 
@@ -116,11 +148,12 @@ static kvs_status run(const void *config, const kvs_texts *operands, kvs_error *
 
 const kvs_command kvs_command_info = {
     .name = "info",
-    .arguments = "TRACE|REQUESTS [--top N]",
+    .arguments = "TRACE|REQUESTS|RANKING [--top N]",
     .summary = "what is in a trace, its size and statistics",
     .details =
         "Per layer: the mean |x| of K and V, and the channels of largest range (maximum - minimum over all tokens of\n"
         "all sequences) and of largest mean |x|, as head/channel: value.\n\n"
+        "Of a file of kvscope rank: its tables.\n\n"
         "  kvscope info trace.h5 --top 8\n",
     .options = options,
     .config_bytes = sizeof(settings),

@@ -71,6 +71,18 @@ else
     skip "to the same numbers" "no Python with h5py and NumPy"
     skip "the file sums up its pages as NumPy does" "no Python with h5py and NumPy"
 fi
+# info and check read it.
+"$KVSCOPE" rank "$TRACE" $WORK --threads 2 2>/dev/null | grep '^query_error' | head -1 >"$T/line"
+[ -s "$T/line" ] && "$KVSCOPE" info "$T/whole.h5" | grep -qxF "$(cat "$T/line")"
+report $? "info prints its tables"
+"$KVSCOPE" info "$T/whole.h5" --json | sed 's/"command":.*"info"/"command":	"rank"/' | cmp - "$T/whole.json"
+report $? "info --json gives the same numbers"
+run "$KVSCOPE" check "$T/whole.h5"
+[ "$status" = 0 ] && grep -q 'ok, a ranking study of 36 pages, 14 metrics and 4 boost ratios' "$T/.out"
+report $? "check reads it"
+head -c 100000 "$T/whole.h5" >"$T/short.h5"
+fails 3 'short.h5' "and refuses a part of it" "$KVSCOPE" check "$T/short.h5"
+
 # Its plots.
 if command -v gnuplot >/dev/null; then
     passes "every plot of a ranking study is drawn" "$KVSCOPE" plot "$T/whole.h5" --kind all -o "$T/plots" \
