@@ -25,6 +25,18 @@ def pages(x, page, store):
     return np.concatenate([store(x[t : t + page]) for t in range(0, len(x), page)]) if len(x) else x
 
 
+def uniform(x, p, head):
+    group = p.get("group", 0) or x.shape[1]
+    return grouped(x, group, lambda y: affine(y, 2, p.get("bits", 4)))
+
+
+def kivi(x, p, head):
+    group, bits = p.get("group", 32), p.get("bits", 2)
+    if head.side == "v":
+        return grouped(x, group, lambda y: affine(y, 2, bits))
+    return pages(x, group, lambda y: affine(y, 0, bits))
+
+
 def bitdecoding(x, p, head):
     bits = p.get("bits", 4)
     if head.side == "v" or p.get("format", "kc") == "kt":
@@ -296,6 +308,8 @@ SCHEMES = {
     "fp8": (fp8, TOKEN_512, TOKEN_512),
     "gear": (gear, (0, 128, 0, 0), (0, 128, 0, 0)),
     "hf-quantized": (hf_quantized, (0, 128, 0, 0), (0, 128, 0, 0)),
+    "int": (uniform, TOKEN, TOKEN),
+    "kivi": (kivi, (0, 128, 0, 0), (0, 1, 128, 0)),
     "kvquant": (kvquant, (1, 32, 0, 512), (1, 32, 0, 512)),
     "mixkvq": (mixkvq, (0, 128, 0, 0), (0, 1, 128, 0)),
     "mxfp4": (mxfp4, TOKEN, TOKEN),
@@ -326,6 +340,13 @@ BOTH = {
     "hf-quantized": (4, 32 / 64, 0),
     "hf-quantized:bits=2,group=32,residual=64": (2, 32 / 32, 0),
     "hf-quantized:passes=5,bits=2": (2, 32 / 64, 0),
+    "int": (4, 32 / 128, 0),
+    "int:bits=2,group=32": (2, 32 / 32, 0),
+    "kivi": (2, 32 / 32, 0),
+    "kivi:group=64": (2, 32 / 64, 0),
+    "kivi:group=128": (2, 32 / 128, 0),
+    "kivi:bits=4": (4, 32 / 32, 0),
+    "kivi:bits=4,group=128": (4, 32 / 128, 0),
     "kvquant:rope=after,bits=4": (4, 2 * 24 / 128 + 32 / 256, 0),
     "kvquant:rope=after,bits=2,outliers=0.04,page=1": (2, 6 * 24 / 128 + 32 / 256, 0),
     "mxfp4": (4, 8 / 32, 0),
