@@ -310,6 +310,7 @@ static void codes_and_metadata_are_those_of_the_cpu(void **unused) {
         for (int s = 0; s < 2 * u.pass.schemes_count; s++) {
             int64_t tokens;
             OK(kvs_device_pack(state, &u.unit, s, &tokens, &error));
+            OK(state->executor->wait(state->stream, &error)); /* a download does not wait for other streams */
             if (tokens > 0) compare_store(&u, state, s, tokens);
             compared += tokens > 0;
         }
