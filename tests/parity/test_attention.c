@@ -352,6 +352,24 @@ static void test_shapes(void **state) {
         }
 }
 
+/* A sequence of 4096 tokens after 32 sinks: 30 pages of values, one of keys alone in 8 tiles, 2 tiles of sinks and 6 of
+ * the tail: 46 units, one each for the warps of 12 blocks. With more sequences the blocks fill the device once. */
+static void test_splits(void **state) {
+    (void)state;
+    kvs_page_shape shape = {128, 128, 8, 2, 4, 32, 2, 0, 0};
+    kvs_attention_args args = {.sequences = 1, .query_heads = 32, .sink_tokens = 32, .tail_tokens = 256};
+    ok(kvs_format_make(kvs_layout_find("fragment"), &shape, &args.format, &error));
+    assert_int_equal(kvs_attention_splits(&args, 132, 4096), 12);
+    assert_int_equal(kvs_attention_splits(&args, 132, 1), 1);
+    args.sequences = 32; /* 256 blocks a split; 528 fit */
+    assert_int_equal(kvs_attention_splits(&args, 132, 32768), 2);
+    args.sequences = 64;
+    assert_int_equal(kvs_attention_splits(&args, 132, 32768), 1);
+    ok(kvs_format_make(kvs_layout_find("fp16-hnd"), &shape, &args.format, &error));
+    args.sequences = 1; /* 256 tiles: two a warp, and 32 splits are merged in two turns, 64 in four */
+    assert_int_equal(kvs_attention_splits(&args, 132, 4096), 32);
+}
+
 static void test_full(void **state) {
     (void)state;
     static const attention_case cases[] = {
@@ -408,11 +426,8 @@ static void test_less_shared_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_packed),
-        cmocka_unit_test(test_shapes),
-        cmocka_unit_test(test_full),
-        cmocka_unit_test(test_orders),
-        cmocka_unit_test(test_less_shared_memory),
+        cmocka_unit_test(test_packed), cmocka_unit_test(test_shapes), cmocka_unit_test(test_splits),
+        cmocka_unit_test(test_full),   cmocka_unit_test(test_orders), cmocka_unit_test(test_less_shared_memory),
     };
     int failures = 0;
     cmocka_set_message_output(CM_OUTPUT_TAP);
